@@ -1,0 +1,246 @@
+"""The seams: what a codec, a transport and a log promise, and nothing about how.
+
+A plug-in implements one of these protocols structurally and is opened by one function (see
+`hms_bus.plugins`). What an implementation can do beyond the common contract stands in its
+capabilities; the conformance suite proves each one that is claimed, and asking for one that is
+not claimed raises `UnsupportedError`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from hms_bus.envelope import Envelope
+
+Capability = Literal[
+    "groups",
+    "group-balance",
+    "no-responders",
+    "backpressure",
+    "publisher-order",
+    "private",
+    "log-expect",
+    "log-dedup",
+    "log-batch",
+    "log-read-backwards",
+    "log-read-by-time",
+    "log-follow",
+    "log-verify",
+    "log-survives-process",
+]
+
+
+class Codec(Protocol):
+    """Turns envelopes into bytes and back. Pure, synchronous, free of state, safe between threads.
+
+    `decode(encode(e))` equals `e` in every attribute, and in the payload once both are decoded to
+    the same type.
+    """
+
+    @property
+    def name(self) -> str:
+        """The short name: `json`."""
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """The media type of one envelope (RFC 6838): `application/cloudevents+json`."""
+        ...
+
+    def encode(self, envelope: Envelope) -> bytes:
+        """Return one self-contained document. Raises `EncodeError`."""
+        ...
+
+    def decode(self, document: bytes) -> Envelope:
+        """Read one document. Raises `DecodeError` and nothing else, whatever the bytes are."""
+        ...
+
+
+class Sink(Protocol):
+    """The receiving end of one subscription; the bus makes them, transports call them."""
+
+    @property
+    def load(self) -> int:
+        """How many messages were accepted and are not handled yet. 0 is idle."""
+        ...
+
+    def offer(self, envelope: Envelope, reply_to: str | None, /) -> Awaitable[None] | None:
+        """Accept one message, in the order of the calls, without waiting.
+
+        Returns `None`, or an awaitable that completes when there is room for more: whoever can
+        wait, waits for it before offering the next. Raises `QueueFullError` when the
+        subscription's policy is to refuse; the message is then not accepted.
+        """
+        ...
+
+
+Unsubscribe = Callable[[], Awaitable[None]]
+"""Ends a subscription: no message is offered after it returns. A second call does nothing."""
+
+
+class Transport(Protocol):
+    """Carries envelopes, at most once, between those who share its address.
+
+    Messages of one publisher to one address reach each sink in the order of `publish`. A transport
+    is opened and closed by the scope of its opener (`hms_bus.plugins.TransportOpener`); using it
+    afterwards raises `StateError`. It raises `BusError`s only.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this transport claims beyond the contract."""
+        ...
+
+    @property
+    def log(self) -> "EventLog | None":
+        """The log behind this transport, where one is (a hub's, JetStream); else `None`."""
+        ...
+
+    def publish(
+        self, envelope: Envelope, *, to: str | None = None, reply_to: str | None = None
+    ) -> Awaitable[None] | None:
+        """Hand one envelope over; it is on its way, in order, when the call returns.
+
+        `to` is the address when it is not `envelope.topic` (an inbox); `reply_to` the address that
+        answers go to. Returns `None`, or an awaitable that completes when the transport has room
+        for more: cancelling the wait does not take the message back.
+
+        Raises `NoRespondersError` when `reply_to` is set and nobody listens, on a transport that
+        knows at once (`no-responders`); one that learns it later sends the error to `reply_to`.
+        """
+        ...
+
+    async def subscribe(self, pattern: str, sink: Sink, *, group: str | None = None) -> Unsubscribe:
+        """Offer to `sink` what is published on matching topics after the call has returned.
+
+        Of all subscriptions with the same pattern and group, one gets each message
+        (`groups`), an idle one while there is one (`group-balance`). Raises `TopicError`,
+        `UnsupportedError`.
+        """
+        ...
+
+
+class Receipt(Struct, frozen=True, gc=False):
+    """What became of a published envelope.
+
+    `position` is its place in the log, `None` where no log keeps the topic. `duplicate` is true
+    when the log held the same (`source`, `id`) already; nothing was appended or delivered then,
+    and `position` is that of the first.
+    """
+
+    id: str
+    position: int | None = None
+    duplicate: bool = False
+
+
+class Record(Struct, frozen=True, kw_only=True, gc=False):
+    """An envelope in a log: its position (from 1), and when it was recorded (ns since 1970)."""
+
+    position: int
+    recorded_ns: int
+    envelope: Envelope
+
+
+class Selector(Struct, frozen=True, kw_only=True):
+    """Which records to read; conditions add up, and a default selects all.
+
+    Bounds are inclusive: positions `first` to `last`, recorded times `since_ns` to `until_ns` in
+    nanoseconds since 1970. `pattern` and `types` (exact event types) narrow by envelope;
+    `correlation` keeps one conversation; `source` one sender. `limit` counts selected records.
+    """
+
+    pattern: str | None = None
+    first: int | None = None
+    last: int | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    types: frozenset[str] = frozenset()
+    correlation: str | None = None
+    source: str | None = None
+    backwards: bool = False
+    limit: int | None = None
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """The end of a log: the last position (0 when empty), its hash, when it was recorded.
+
+    Kept outside the file it tells later whether records were cut off (`verify(expected=…)`).
+    """
+
+    position: int
+    hash: bytes
+    recorded_ns: int
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What `verify` found: how many records it read, and the first contradiction if any."""
+
+    records: int
+    head: Head
+    problem: str | None = None
+    position: int | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found."""
+        return self.problem is None
+
+
+Expect = int | Literal["any", "none"]
+"""Optimistic concurrency: the position of the topic's last record, or that there is none."""
+
+
+class EventLog(Protocol):
+    """An append-only sequence of envelopes with positions from 1, without gaps.
+
+    Opened and closed by the scope of its opener. Reading never blocks writing. Time does not run
+    backwards: `recorded_ns` of a record is at least that of the one before.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this log claims beyond the contract."""
+        ...
+
+    @property
+    def delivers(self) -> bool:
+        """Whether `append` also delivers to subscribers (a hub's log); then the bus must not."""
+        ...
+
+    async def append(
+        self, envelopes: Sequence[Envelope], *, expect: Expect = "any"
+    ) -> list[Receipt]:
+        """Append all or none, as neighbours, durable when the call returns; receipts in order.
+
+        An envelope whose (`source`, `id`) the log holds already is not appended again; its receipt
+        is a `duplicate`. `expect` applies to the topic of the first envelope, all must share it
+        then. Concurrent calls are committed together and return in the order of positions.
+
+        Cancelling the call does not take the envelopes back: whether they were appended is then
+        unknown. Raises `ConflictError`, `EncodeError`, `LogReadOnlyError`, `LogError`.
+        """
+        ...
+
+    def read(self, selector: Selector, *, follow: bool = False) -> AsyncIterator[Record]:
+        """Yield the selected records in the order of positions (or against it).
+
+        What is appended during the read may or may not come; with `follow` it does, without gap or
+        duplicate, and the iterator ends only by `last`, `until_ns`, `limit` or the log's close.
+        Raises `LogCorruptError` at a record that cannot be read, `TopicError`, `UnsupportedError`.
+        """
+        ...
+
+    async def head(self) -> Head:
+        """Return the end of what is durable."""
+        ...
+
+    async def verify(
+        self, *, expected: Head | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Verification:
+        """Read everything and check the hash chain, positions and times.
+
+        `expected` is a head that was kept elsewhere: a log that ends before it, or differs at it,
+        has lost records. `progress` is called with records done and in all.
+        """
+        ...
