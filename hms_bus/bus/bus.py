@@ -1,0 +1,482 @@
+"""`Bus`: what an agent holds to publish, subscribe, ask, serve and replay."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Self, TypeVar, Unpack, overload
+
+from msgspec import UNSET
+
+from hms_bus.abc import EventLog, Expect, Receipt, Selector
+from hms_bus.bus import asking
+from hms_bus.bus.composing import PublishOptions
+from hms_bus.bus.declarations import SERVICE_GROUP, Declarations, make_options
+from hms_bus.bus.mailbox import Overflow
+from hms_bus.bus.message import Message
+from hms_bus.bus.middleware import Middleware, PublishMiddleware
+from hms_bus.bus.requests import Reply, ReplyStream
+from hms_bus.bus.runtime import ErrorHook, Hooks, Runtime, check_plugins, open_runtime
+from hms_bus.bus.stats import BusStats
+from hms_bus.bus.subscribing import Subscribing
+from hms_bus.bus.waits import without_waiting
+from hms_bus.config import BusConfig, load_config
+from hms_bus.durations import Duration, Moment, parse_moment
+from hms_bus.envelope import Envelope
+from hms_bus.errors import StateError, UnsupportedError
+from hms_bus.topics import parse_pattern
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class Bus:
+    """One agent's access to the bus.
+
+        bus = Bus("direct://", log="sqlite:events.db")
+
+        @bus.subscribe("orders.{region}.created", group="billing")
+        async def bill(order: Order, region: str) -> None: ...
+
+        async with bus:
+            await bus.publish("orders.eu.created", Order(...))
+
+    Handlers are declared at any time; they run while the bus is open. Making a `Bus` does no I/O.
+    Leaving the scope drains: nothing new is taken in (only handlers still publish and ask),
+    handlers finish what was accepted, replies go out, then transport and log close. A bus may be
+    opened again. All methods must be called on the event loop that opened it.
+
+    Every method that sends raises `StateError` when the bus is not open, `TopicError` for what is
+    no topic, `EncodeError` for an option or payload that has no form, `HopLimitError` when messages
+    cause each other in a loop, and `QueueFullError` when a subscriber's policy is to refuse.
+    """
+
+    @overload
+    def __init__(self, url: str = ..., *, config: BusConfig) -> None: ...
+    @overload
+    def __init__(
+        self,
+        url: str = ...,
+        *,
+        codec: str = ...,
+        log: str | None = ...,
+        source: str | None = ...,
+        logged: Iterable[str] = ...,
+        routes: Mapping[str, str] = ...,
+        request_timeout_s: float = ...,
+        drain_timeout_s: float = ...,
+        max_hops: int = ...,
+        max_queue: int = ...,
+        max_emits: int = ...,
+        expose_tracebacks: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self, url: str | None = None, *, config: BusConfig | None = None, **settings: Any
+    ) -> None:
+        """Make a bus from settings (see `BusConfig`). Raises `ConfigError`; does no I/O."""
+        if config is None:
+            given = settings if url is None else {"url": url, **settings}
+            config = load_config(given, environment={})
+        check_plugins(config)
+        self.config = config
+        self.source = config.source or _default_source()
+        self._hooks = Hooks()
+        self._declarations = Declarations(self)
+        self._runtime: Runtime | None = None
+        self._scope: AbstractAsyncContextManager[Runtime] | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        /,
+        *,
+        environment: Mapping[str, str] | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """Make a bus from a TOML file or a mapping, the environment, and overrides.
+
+        Precedence and keys stand in `hms_bus.config`. Raises `ConfigError`.
+        """
+        return cls(config=load_config(source, environment=environment, **overrides))
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._scope is not None:
+            raise StateError("the bus is open already: one 'async with' at a time")
+        self._scope = open_runtime(self.config, self.source, self._hooks, self._declarations.made)
+        try:
+            self._runtime = await self._scope.__aenter__()
+        except BaseException:
+            self._scope = None
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        scope, self._scope = self._scope, None
+        try:
+            if scope is not None:
+                await scope.__aexit__(None, None, None)
+        finally:
+            self._runtime = None
+
+    def run(self, main: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Open the bus and run `main()`, or serve until SIGINT or SIGTERM; then drain.
+
+        For an agent's entry point: `bus.run()` for one that only answers, `bus.run(main)` for one
+        that starts something itself. A signal cancels `main`. Raises what `main` raises.
+        """
+
+        async def open_and_run() -> None:
+            loop = asyncio.get_running_loop()
+            async with self:
+                work = asyncio.ensure_future(_forever() if main is None else main())
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    with contextlib.suppress(NotImplementedError):
+                        loop.add_signal_handler(number, work.cancel)
+                try:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await work
+                finally:  # a second signal ends the drain
+                    for number in (signal.SIGINT, signal.SIGTERM):
+                        with contextlib.suppress(NotImplementedError):
+                            loop.remove_signal_handler(number)
+
+        asyncio.run(open_and_run())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the bus is between the start and the end of its scope."""
+        return self._runtime is not None
+
+    @property
+    def log(self) -> EventLog:
+        """The open log. Raises `UnsupportedError` when the bus has none."""
+        log = self._opened().log
+        if log is None:
+            raise UnsupportedError("a log", f"Bus({self.config.url!r})", "pass log='sqlite:run.db'")
+        return log
+
+    def stats(self) -> BusStats:
+        """Return what the bus and its subscriptions have done since it was opened."""
+        return self._opened().stats()
+
+    def _opened(self) -> Runtime:
+        if self._runtime is None:
+            raise StateError("the bus is not open: use it inside 'async with bus:'")
+        return self._runtime
+
+    def _sending(self) -> Runtime:
+        """Return the runtime, if what is sent now is still taken in."""
+        runtime = self._opened()
+        if runtime.draining:
+            runtime.check_intake()
+        return runtime
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        topic: str,
+        data: Any = UNSET,
+        *,
+        expect: Expect = "any",
+        **options: Unpack[PublishOptions],
+    ) -> Receipt:
+        """Publish one message; return once every subscriber has room for it.
+
+        On a logged topic the message is durable first, and delivered after. `expect` then makes
+        the append conditional (`ConflictError`). Handlers have not run yet when this returns. A
+        cancelled call may or may not have published.
+        """
+        runtime = self._runtime or self._opened()
+        send = runtime.quick.get(topic)
+        if send is None or options or expect != "any":
+            return await runtime.publish(topic, data, expect, options)
+        envelope = runtime.compose(topic, data)
+        runtime.published += 1
+        room = send(envelope)
+        if room is not None:
+            await room
+        return Receipt(envelope.id)
+
+    async def publish_many(
+        self, messages: Iterable[tuple[str, Any]], *, expect: Expect = "any"
+    ) -> list[Receipt]:
+        """Publish pairs of topic and payload in order; a log appends all or none, as neighbours."""
+        runtime = self._sending()
+        await runtime.settle()
+        envelopes = [runtime.composer.plain(topic, data) for topic, data in messages]
+        return await runtime.send_batch(envelopes, expect=expect)
+
+    def emit(self, topic: str, data: Any = UNSET, **options: Unpack[PublishOptions]) -> None:
+        """Publish without waiting: neither for the log nor for subscribers that are busy.
+
+        Emitted messages keep their order; one that still waits may be overtaken by what is
+        published after it. What fails later is logged, not raised; leaving the bus waits for it.
+        Raises `QueueFullError` when `max_emits` messages already wait.
+        """
+        runtime = self._sending()
+        envelope = runtime.compose_with(topic, data, options)
+        send = runtime.quick.get(topic) or runtime.learn_quick(topic)
+        if send is None or runtime.emits:
+            runtime.emit_later(envelope)
+            return
+        if runtime.background:
+            runtime.check_emits(topic)
+        runtime.published += 1
+        room = without_waiting(send, envelope)
+        if room is not None:
+            runtime.in_background(room, topic)
+
+    async def forward(self, envelope: Envelope) -> Receipt:
+        """Publish an envelope as it is, with its own id, source and time: for bridges and tools."""
+        runtime = self._sending()
+        await runtime.settle()
+        return await runtime.send(envelope)
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @overload
+    async def request(
+        self,
+        topic: str,
+        data: Any = ...,
+        *,
+        timeout: Duration | None = ...,
+        **options: Unpack[PublishOptions],
+    ) -> Any: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        data: Any = ...,
+        *,
+        returns: type[A],
+        timeout: Duration | None = ...,
+        **options: Unpack[PublishOptions],
+    ) -> A: ...
+    def request(
+        self,
+        topic: str,
+        data: Any = UNSET,
+        *,
+        returns: Any = Any,
+        timeout: Duration | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask one agent and return its answer as `returns` (builtins without).
+
+        The deadline is `timeout`, by default `request_timeout_s`, and never later than that of the
+        request which is being handled; it travels along, and the agent is cancelled at it. Raises
+        `NoRespondersError` at once when nobody serves the topic, `DeadlineExceededError`,
+        `RemoteError` with the agent's status, `DecodeError` for an answer that is no `returns`.
+        When this call is cancelled, the agent's handler is.
+        """
+        return asking.request(self._sending(), topic, data, returns, timeout, options)
+
+    async def request_many(
+        self,
+        topic: str,
+        data: Any = UNSET,
+        *,
+        returns: Any = Any,
+        count: int | None = None,
+        timeout: Duration | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> list[Reply[Any]]:
+        """Ask all agents that serve the topic in no group, and one of each group; return replies.
+
+        Returns after `count` replies, or at the deadline with those that came, in order of arrival;
+        never raises `DeadlineExceededError`. An agent's error is a `Reply` with `error`.
+        """
+        return await asking.request_many(
+            self._sending(), topic, data, returns, count, timeout, options
+        )
+
+    @overload
+    def request_stream(
+        self,
+        topic: str,
+        data: Any = ...,
+        *,
+        credit: int = ...,
+        idle_timeout: Duration | None = ...,
+        timeout: Duration | None = ...,
+        **options: Unpack[PublishOptions],
+    ) -> ReplyStream[Any]: ...
+    @overload
+    def request_stream(
+        self,
+        topic: str,
+        data: Any = ...,
+        *,
+        returns: type[A],
+        credit: int = ...,
+        idle_timeout: Duration | None = ...,
+        timeout: Duration | None = ...,
+        **options: Unpack[PublishOptions],
+    ) -> ReplyStream[A]: ...
+    def request_stream(
+        self,
+        topic: str,
+        data: Any = UNSET,
+        *,
+        returns: Any = Any,
+        credit: int = 64,
+        idle_timeout: Duration | None = None,
+        timeout: Duration | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> ReplyStream[Any]:
+        """Ask one agent for a stream of items: `async with bus.request_stream(…) as items`.
+
+        At most `credit` items are under way. `idle_timeout` bounds the wait for each item (by
+        default `request_timeout_s`), `timeout` the whole stream (by default: unbounded).
+        """
+        return asking.request_stream(
+            self._sending(), topic, data, returns, credit, idle_timeout, timeout, options
+        )
+
+    # -- listening -----------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        concurrency: int = 1,
+        max_queue: int | None = None,
+        overflow: Overflow = "block",
+        middleware: Iterable[Middleware] = (),
+    ) -> Subscribing:
+        """Handle messages that match `pattern`: a decorator, or a scope with a stream.
+
+        With `group`, one of all its members gets each message. `concurrency` messages are handled
+        at once, those with one `partitionkey` in order. A queue that holds `max_queue` messages
+        makes publishers wait, or does what `overflow` says. What a handler raises is logged and
+        given to `on_error`; it ends nothing else.
+        """
+        options = make_options(
+            group=group,
+            concurrency=concurrency,
+            max_queue=self.config.max_queue if max_queue is None else max_queue,
+            overflow=overflow,
+        )
+        return Subscribing(
+            pattern,
+            options,
+            list(middleware),
+            serves=False,
+            declare=self._declare,
+            runtime=self._opened,
+        )
+
+    def serve(
+        self,
+        pattern: str,
+        *,
+        group: str | None = SERVICE_GROUP,
+        concurrency: int = 64,
+        max_queue: int | None = None,
+        overflow: Overflow = "error",
+        middleware: Iterable[Middleware] = (),
+    ) -> Callable[[T], T]:
+        """Answer requests that match `pattern` with what the decorated function returns.
+
+        An async generator answers a `request_stream` with its items. Members of one `group` share
+        the requests; with `group=None` each gets every request (`request_many`). A `StatusError`
+        answers with its status, any other exception as `UNKNOWN`.
+        """
+        options = make_options(
+            group=group,
+            concurrency=concurrency,
+            max_queue=self.config.max_queue if max_queue is None else max_queue,
+            overflow=overflow,
+        )
+        return Subscribing(
+            pattern,
+            options,
+            list(middleware),
+            serves=True,
+            declare=self._declare,
+            runtime=self._opened,
+        )  # pyright: ignore[reportReturnType] - of its two uses only the decorator is offered
+
+    def _declare(self, pattern: str, handler: Callable[..., Any], **how: Any) -> None:
+        declaration = self._declarations.declare(pattern, handler, **how)
+        if self._runtime is not None:
+            self._runtime.open_handler_soon(declaration)
+
+    def middleware(self, middleware: Middleware) -> Middleware:
+        """Wrap every handler that is opened from now on; the first one added is the outermost."""
+        self._hooks.middleware.append(middleware)
+        return middleware
+
+    def publish_middleware(self, middleware: PublishMiddleware) -> PublishMiddleware:
+        """Wrap every publish and request; the first one added is the outermost."""
+        self._hooks.publish_middleware.append(middleware)
+        if self._runtime is not None:
+            self._runtime.quick.clear()
+        return middleware
+
+    def on_error(self, hook: ErrorHook) -> ErrorHook:
+        """Call `hook(error, message)` for every exception of a handler; it may be async."""
+        self._hooks.errors.append(hook)
+        return hook
+
+    # -- the past ------------------------------------------------------------------------------
+
+    async def replay(
+        self,
+        pattern: str = ">",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        after: int = 0,
+        types: Iterable[str] = (),
+        correlation: str | None = None,
+        source: str | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[Message]:
+        """Yield what the log holds on matching topics, in order, each with its position.
+
+        `since` and `until` are moments (aware datetime, RFC 3339 text, or a duration before now),
+        `after` a position to start behind. `follow` goes on with what is appended, without gap or
+        duplicate. Raises `UnsupportedError` when the bus has no log.
+        """
+        selector = Selector(
+            pattern=pattern,
+            first=after + 1,
+            since_ns=None if since is None else parse_moment(since),
+            until_ns=None if until is None else parse_moment(until),
+            types=frozenset(types),
+            correlation=correlation,
+            source=source,
+            backwards=backwards,
+            limit=limit,
+        )
+        matcher = parse_pattern(pattern)
+        async for record in self.log.read(selector, follow=follow):
+            envelope = record.envelope
+            yield Message(
+                envelope,
+                captures=matcher.capture(envelope.topic) if matcher.captures else None,
+                position=record.position,
+                recorded_ns=record.recorded_ns,
+            )
+
+
+async def _forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def _default_source() -> str:
+    program = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in {"", "-c"} else "python"
+    return f"/agents/{program or 'python'}/{os.urandom(4).hex()}"

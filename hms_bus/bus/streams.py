@@ -1,0 +1,113 @@
+"""Reading messages in a loop: `async with bus.subscribe(pattern) as messages`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from hms_bus.bus import context
+from hms_bus.bus.mailbox import Mailbox
+from hms_bus.bus.message import Message
+from hms_bus.bus.stats import Counters, SubscriptionStats
+from hms_bus.bus.subscription import Options, is_expired
+from hms_bus.envelope import Envelope
+from hms_bus.topics import Pattern
+
+
+class MessageStream:
+    """The messages of one subscription, as an async iterator; the sink that transports offer to.
+
+    A message counts as handled when the next one is asked for. Until then it is the cause of what
+    the loop's body publishes. The iterator ends when its scope does, and when the bus is closed,
+    behind what was accepted before.
+    """
+
+    def __init__(self, pattern: Pattern, options: Options, loop: asyncio.AbstractEventLoop) -> None:
+        self.pattern = pattern
+        self.title = f"{pattern.text} (stream)"
+        self._options = options
+        self._counters = Counters()
+        self._mailbox = Mailbox(self, limit=options.max_queue, overflow=options.overflow, loop=loop)
+        self._holds_one = False
+        self._is_closed = False
+        self._has_ended = False
+        self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = self._mailbox.offer
+
+    @property
+    def load(self) -> int:
+        """Accepted and not handled yet."""
+        return self._mailbox.load
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        self.finish_one()
+        while True:
+            if self._is_closed:
+                raise StopAsyncIteration
+            item = self._mailbox.take()
+            if item is None:
+                if self._has_ended:
+                    raise StopAsyncIteration
+                await self._mailbox.wait()
+                continue
+            self._holds_one = True
+            self._mailbox.in_progress = 1
+            envelope, reply_to = item
+            if envelope.expirytime is None or not is_expired(envelope):
+                self._counters.handled += 1
+                break
+            self._counters.expired += 1
+            self.finish_one()
+        context.cause.set(envelope)
+        return Message(envelope, captures=self.pattern.capture(envelope.topic), reply_to=reply_to)
+
+    def close(self) -> None:
+        """End the iteration, also one that waits for a message."""
+        self.finish_one()
+        self._is_closed = True
+        self.end()
+        self._mailbox.close()
+
+    def end(self) -> None:
+        """End the iteration behind what has been accepted so far."""
+        self._has_ended = True
+        for taker in self._mailbox.takers:
+            if not taker.done():
+                taker.set_result(None)
+
+    def finish_one(self) -> None:
+        """Say that the message handed out last has been handled."""
+        if self._holds_one:
+            self._holds_one = False
+            self._mailbox.in_progress = 0
+
+    def stats(self) -> SubscriptionStats:
+        """Return the counters as they are now; how long the loop's body takes is not measured."""
+        return SubscriptionStats(
+            pattern=self.pattern.text,
+            handler="stream",
+            group=self._options.group,
+            queued=len(self._mailbox),
+            in_progress=self._mailbox.in_progress,
+            handled=self._counters.handled,
+            failed=0,
+            dropped=self._counters.dropped,
+            expired=self._counters.expired,
+            mean_handler_s=0.0,
+        )
+
+    # -- the mailbox's owner -------------------------------------------------------------------
+
+    def on_dropped(self, envelope: Envelope, reply_to: str | None) -> None:
+        """Count a message that the full queue dropped."""
+        del envelope, reply_to
+        self._counters.dropped += 1
+
+    def before_wait(self, room: asyncio.Future[None]) -> list[str]:
+        """Let every publisher wait: who reads the stream is not known."""
+        del room
+        return []
+
+    def grow(self) -> None:
+        """Do nothing: a stream has one reader."""

@@ -1,0 +1,81 @@
+"""What `bus.subscribe` returns: a decorator for a handler, or a scope with a stream of messages."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from hms_bus.bus import context
+from hms_bus.bus.injection import local_names
+from hms_bus.bus.middleware import Middleware
+from hms_bus.bus.runtime import Runtime
+from hms_bus.bus.streams import MessageStream
+from hms_bus.bus.subscription import Options
+from hms_bus.errors import ConfigError
+from hms_bus.topics import parse_pattern
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class Subscribing:
+    """A decorator or a scope, by how it is used.
+
+        @bus.subscribe("orders.*")              # a handler, for as long as the bus is open
+        async def bill(order: Order): ...
+
+        async with bus.subscribe("orders.*") as messages:   # a stream, for as long as the scope
+            async for message in messages: ...
+
+    The decorator returns the function unchanged, so it can still be called and tested by itself.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        options: Options,
+        middleware: Sequence[Middleware],
+        *,
+        serves: bool,
+        declare: Callable[..., None],
+        runtime: Callable[[], Runtime],
+    ) -> None:
+        if callable(pattern):  # a decorator without parentheses, which would do nothing at all
+            word = "serve" if serves else "subscribe"
+            raise ConfigError(f"the pattern is missing: write @bus.{word}('orders.*')")
+        self._pattern = pattern
+        self._options = options
+        self._middleware = middleware
+        self._serves = serves
+        self._declare = declare
+        self._runtime = runtime
+        self._scope = AsyncExitStack()
+
+    def __call__(self, handler: H) -> H:
+        """Declare `handler`. Raises `ConfigError` when its signature cannot be filled."""
+        self._declare(
+            self._pattern,
+            handler,
+            options=self._options,
+            middleware=self._middleware,
+            serves=self._serves,
+            local=local_names(1),
+        )
+        return handler
+
+    async def __aenter__(self) -> MessageStream:
+        runtime = self._runtime()
+        await runtime.settle()
+        pattern = parse_pattern(self._pattern)
+        stream = MessageStream(pattern, self._options, runtime.loop)
+        cause = context.cause.get()
+        self._scope.callback(context.cause.set, cause)
+        self._scope.callback(stream.close)
+        self._scope.push_async_callback(runtime.close_stream, stream)
+        try:
+            await runtime.open_stream(stream, self._options.group)
+        except BaseException:
+            await self._scope.aclose()
+            raise
+        return stream
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._scope.aclose()
