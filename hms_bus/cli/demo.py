@@ -1,0 +1,177 @@
+"""`hms-bus demo`."""
+
+import time
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec import Struct, to_builtins
+
+from hms_bus import demo as team
+from hms_bus.bus import BusStats
+from hms_bus.cli.commands import command
+from hms_bus.cli.log.opening import log_url
+from hms_bus.cli.options import LOG, format_option
+from hms_bus.cli.running import run
+from hms_bus.cli.screen import Column, progress, show_table
+from hms_bus.demo import Function, Report
+
+_SHOWN = 5
+
+
+class Outcome(Struct, frozen=True):
+    """The report, the seconds that it took, and what each agent's bus counted."""
+
+    report: Report
+    seconds: float
+    stats: dict[str, BusStats]
+
+
+@command(
+    "demo",
+    examples="""
+    hms-bus demo
+    hms-bus demo --root ~/src/my-project --log mine.db
+    """,
+)
+@click.option(
+    "--bus",
+    "url",
+    metavar="URL",
+    default="direct://demo",
+    help="Where the agents meet. [default: direct://demo]",
+)
+@click.option("--log", "log", type=LOG, help="The log to keep. [default: demo.db, a new one]")
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False),
+    help="The Python files to read. [default: the standard library of this Python]",
+)
+@format_option("text", "json")
+def demo(*, url: str, log: str | None, root: str | None, form: str) -> None:
+    """Let a team of agents read the source of Python's standard library and report on it.
+
+    A scout walks the files and publishes each; a group of readers parses them; a critic answers
+    requests with findings; an editor folds it all into a report. Everything that they say to each
+    other is kept in a log. The source is the module hms_bus.demo.
+    """
+    kept = log or str(_unused(Path("demo.db")))
+
+    async def work() -> Outcome:
+        files = 0
+
+        def count_file(_: str) -> None:
+            nonlocal files
+            files += 1
+            advance(files, None)
+
+        started = time.perf_counter()
+        with progress("reading", "files") as advance:
+            report, stats = await team.run(url, log=log_url(kept), root=root, progress=count_file)
+        return Outcome(report, time.perf_counter() - started, stats)
+
+    outcome = run(work)
+    if form == "json":
+        click.echo(msgspec.json.encode({"log": kept, **to_builtins(outcome)}))
+        return
+    _show_report(outcome.report)
+    _show_figures(outcome)
+    _show_log(kept)
+
+
+def _unused(path: Path) -> Path:
+    """Return `path`, or with the first number behind its name that makes it a new file."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(name for name in chain([path], numbered) if not name.exists())
+
+
+def _show_report(report: Report) -> None:
+    _title("What they found")
+    click.echo(
+        f"{report.files} files, {report.bytes / 1e6:.1f} MB, {report.functions} functions; "
+        f"{report.unreadable} files are no valid Python; {report.findings} findings"
+    )
+    _show_functions("Largest functions", "lines", report.largest)
+    _show_functions("Most complex functions", "complexity", report.most_complex)
+    _title("Import hubs")
+    hubs = list(report.import_hubs.items())[:_SHOWN]
+    columns = (Column(name="module", style="cyan"), Column(name="importers", kind="number"))
+    show_table(columns, [{"module": name, "importers": n} for name, n in hubs], "text", headed=True)
+    missing = report.without_docstring
+    _title(f"Modules without a docstring: {len(missing)}")
+    if missing:
+        click.echo(", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else ""))
+
+
+def _show_functions(title: str, measure: str, functions: list[Function]) -> None:
+    _title(title)
+    columns = (Column(name="function", style="cyan"), Column(name=measure, kind="number"))
+    rows = [{"function": f.name, measure: getattr(f, measure)} for f in functions[:_SHOWN]]
+    show_table(columns, rows, "text", headed=True)
+
+
+def _show_figures(outcome: Outcome) -> None:
+    sums = {name: _sum(stats) for name, stats in outcome.stats.items()}
+    published = sum(stats.published + stats.requests for stats in outcome.stats.values())
+    handled = sum(row.handled for row in sums.values())
+    _title("What the bus did")
+    click.echo(
+        f"{published} messages and requests, {handled} times handled, in {outcome.seconds:.1f} s: "
+        f"{published / outcome.seconds:,.0f} per second"
+    )
+    columns = (
+        Column(name="agent", style="cyan"),
+        Column(name="published", kind="number"),
+        Column(name="requests", kind="number"),
+        Column(name="handled", kind="number"),
+        Column(name="failed", kind="number"),
+        Column(name="mean ms", kind="number"),
+    )
+    show_table(
+        columns,
+        [row.row(name, outcome.stats[name]) for name, row in sums.items()],
+        "text",
+        headed=True,
+    )
+
+
+class _Sum(Struct, frozen=True):
+    """What the handlers of one agent did."""
+
+    handled: int
+    failed: int
+    handler_s: float
+
+    def row(self, name: str, stats: BusStats) -> dict[str, Any]:
+        """Return the agent's row of the table."""
+        return {
+            "agent": name,
+            "published": stats.published,
+            "requests": stats.requests,
+            "handled": self.handled,
+            "failed": self.failed,
+            "mean ms": 1000 * self.handler_s / self.handled if self.handled else None,
+        }
+
+
+def _sum(stats: BusStats) -> _Sum:
+    ran = [(s.handled + s.failed) * s.mean_handler_s for s in stats.subscriptions]
+    failed = sum(s.failed for s in stats.subscriptions)
+    return _Sum(stats.handled, failed, sum(ran))
+
+
+def _show_log(kept: str) -> None:
+    _title("The log, and three commands to try next")
+    click.echo(kept)
+    for line in (
+        f"hms-bus log ls {kept}",
+        f"hms-bus log tail {kept} --topic report.ready --raw -n 1",
+        f"hms-bus log verify {kept}",
+    ):
+        click.echo(f"  {click.style(line, fg='green')}")
+
+
+def _title(text: str) -> None:
+    click.echo(f"\n{click.style(text, bold=True)}")

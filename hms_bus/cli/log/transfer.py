@@ -1,0 +1,146 @@
+"""`hms-bus log export` and `hms-bus log import`."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from hms_bus.abc import EventLog, Selector
+from hms_bus.cli.commands import command
+from hms_bus.cli.endings import DISCARDED, OK
+from hms_bus.cli.files import replacing
+from hms_bus.cli.lines import read_lines
+from hms_bus.cli.log.opening import log_url, open_reading
+from hms_bus.cli.options import LOG, log_argument, selector_options
+from hms_bus.cli.running import run
+from hms_bus.cli.screen import Advance, note, progress
+from hms_bus.errors import DecodeError, UsageError
+from hms_bus.log.transfer import Imported, export_lines, import_lines
+from hms_bus.plugins import open_log
+
+_STDIN = 0
+_FLUSH_BYTES = 256 * 1024
+_REPORT_EACH = 1000
+_SHOWN_PROBLEMS = 10
+
+
+@command(
+    "export",
+    examples="""
+    hms-bus log export run.db -o run.jsonl
+    hms-bus log export run.db --topic 'orders.>' | gzip > orders.jsonl.gz
+    hms-bus log export run.db | hms-bus log import copy.db
+    """,
+)
+@log_argument
+@selector_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, complete or not at all. [default: stdout]",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def export(*, log: str | None, selector: Selector, output: Path | None, force: bool) -> None:
+    """Write the records of LOG as lines of JSON.
+
+    Each holds `position`, `recorded_ns` (since 1970), and the CloudEvent, `event`.
+    """
+    if output is not None and output.exists() and not force:
+        raise UsageError(f"{output} exists: choose another name, or --force replaces it")
+
+    async def copy(out: BinaryIO) -> int:
+        async with open_reading(log) as opened:
+            with progress("exporting", "records") as advance:
+                return await _write(opened, selector, out, advance)
+
+    with ExitStack() as stack:
+        out = sys.stdout.buffer if output is None else stack.enter_context(replacing(output))
+        count = run(lambda: copy(out))
+    if output is not None:
+        note(f"wrote {count} records to {output}")
+
+
+async def _write(log: EventLog, selector: Selector, out: BinaryIO, advance: Advance) -> int:
+    total = (await log.head()).position
+    parts: list[bytes] = []
+    size = count = 0
+    async for line in export_lines(log, selector):
+        parts.append(line)
+        size += len(line)
+        count += 1
+        if size > _FLUSH_BYTES:
+            out.write(b"".join(parts))
+            parts, size = [], 0
+            advance(count, total)
+    out.write(b"".join(parts))
+    out.flush()
+    return count
+
+
+@command(
+    "import",
+    examples="""
+    hms-bus log import copy.db run.jsonl
+    zcat orders.jsonl.gz | hms-bus log import copy.db
+    """,
+    endings={3: "some lines were no events and were left out; the others are in the log"},
+)
+@click.argument("log", type=LOG)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default="-")
+@click.option("--strict", is_flag=True, help="Stop at the first line that is no event.")
+def import_(*, log: str, file: str, strict: bool) -> int:
+    """Append the events in FILE (stdin without one) to LOG, which is created if it is not there.
+
+    A line holds what `log export` or `log cat --format json` wrote, or a CloudEvent itself. Events
+    that the log has already (the same source and id) are not appended again, so an import that was
+    cut off is simply repeated. Positions and recorded times are new.
+    """
+    descriptor = _STDIN if file == "-" else os.open(file, os.O_RDONLY)
+    problems = Problems()
+
+    async def copy() -> Imported:
+        async with open_log(log_url(log)) as opened:
+            with progress("importing", "lines") as advance:
+                lines = _lines(descriptor, advance)
+                refuse = None if strict else problems.add
+                return await import_lines(opened, lines, on_refused=refuse)
+
+    try:
+        done = run(copy)
+    finally:
+        if descriptor != _STDIN:
+            os.close(descriptor)
+    new = done.events - done.duplicates
+    known = f"{done.duplicates} were in the log"
+    note(f"imported {new} new events; {known}; {done.refused} lines left out")
+    return DISCARDED if done.refused else OK
+
+
+class Problems:
+    """Tells of lines that were left out: of the first ten each, then only how many."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, error: DecodeError) -> None:
+        """Report one line on stderr."""
+        self._count += 1
+        if self._count <= _SHOWN_PROBLEMS:
+            note(f"left out: {error}")
+        elif self._count == _SHOWN_PROBLEMS + 1:
+            note("left out: more lines, which are only counted from here")
+
+
+async def _lines(descriptor: int, advance: Advance) -> AsyncIterator[bytes]:
+    count = 0
+    async for lines in read_lines(descriptor):
+        for line in lines:
+            yield line
+            count += 1
+            if count % _REPORT_EACH == 0:
+                advance(count, None)

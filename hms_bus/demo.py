@@ -1,0 +1,199 @@
+"""The demo: a team of agents reads the source of Python's standard library and reports on it.
+
+    survey.start -> scout -> source.found -> readers -> source.read -> editor -> report.ready
+                                              |   ^
+                               critic.review  v   |  findings
+                                              critic
+
+Each agent is a function that is given a bus and tells it what to handle. None of them knows where
+the others run, or over which transport their messages travel: `run` decides that with one URL.
+"""
+
+import ast
+import asyncio
+import sysconfig
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from heapq import nlargest
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hms_bus import Bus, BusStats
+
+LONG, TWISTED = 200, 25  # lines and branches from which on the critic says something
+BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.BoolOp, ast.IfExp)
+
+
+class SourceFile(Struct, frozen=True):
+    """One file to read."""
+
+    module: str
+    path: str
+
+
+class Function(Struct, frozen=True):
+    """A function, its length in lines and its cyclomatic complexity."""
+
+    name: str
+    lines: int
+    complexity: int
+
+
+class FileFacts(Struct, frozen=True):
+    """What a reader saw in one file; `error` says why it is no Python, as some tests are not."""
+
+    module: str
+    bytes: int = 0
+    functions: list[Function] = []
+    imports: list[str] = []
+    has_docstring: bool = True
+    findings: list[str] = []
+    error: str | None = None
+
+
+class Report(Struct, frozen=True):
+    """The editor's summary of all files."""
+
+    files: int
+    bytes: int
+    functions: int
+    findings: int
+    unreadable: int
+    largest: list[Function]
+    most_complex: list[Function]
+    without_docstring: list[str]
+    import_hubs: dict[str, int]
+
+
+def scout(bus: Bus) -> None:
+    """Walk the tree and publish each file, a hundred at a time."""
+
+    @bus.subscribe("survey.start")
+    async def survey(root: str) -> None:
+        files = await asyncio.to_thread(find_files, Path(root))
+        for start in range(0, len(files), 100):
+            await bus.publish_many(("source.found", file) for file in files[start : start + 100])
+        await bus.publish("source.surveyed", len(files))
+
+
+def reader(bus: Bus) -> None:
+    """Parse one file at a time, ask the critic about it, and publish what was seen."""
+
+    @bus.subscribe("source.found", group="readers")
+    async def read(file: SourceFile) -> None:
+        facts = await asyncio.to_thread(read_facts, file)
+        findings = await bus.request("critic.review", facts, returns=list[str], timeout=30)
+        await bus.publish("source.read", replace(facts, findings=findings))
+
+
+def critic(bus: Bus) -> None:
+    """Answer requests with findings about a file."""
+
+    @bus.serve("critic.review")
+    async def review(facts: FileFacts) -> list[str]:
+        long = [f"{f.name} has {f.lines} lines" for f in facts.functions if f.lines > LONG]
+        twisted = [f"{f.name} branches a lot" for f in facts.functions if f.complexity > TWISTED]
+        silent = [] if facts.has_docstring else [f"{facts.module} has no docstring"]
+        return long + twisted + silent
+
+
+def editor(bus: Bus) -> None:
+    """Fold the events into one report, and publish it when every file is accounted for."""
+    seen: list[FileFacts] = []
+    totals: list[int] = []
+
+    async def publish_when_complete() -> None:
+        if totals == [len(seen)]:
+            await bus.publish("report.ready", fold(seen))
+
+    @bus.subscribe("source.read")
+    async def note_file(facts: FileFacts) -> None:
+        seen.append(facts)
+        await publish_when_complete()
+
+    @bus.subscribe("source.surveyed")
+    async def note_total(files: int) -> None:
+        totals.append(files)
+        await publish_when_complete()
+
+
+READERS = {f"reader-{number}": reader for number in range(1, 5)}
+TEAM = {"scout": scout, **READERS, "critic": critic, "editor": editor}
+
+
+async def run(
+    url: str = "direct://demo",
+    *,
+    log: str | None = None,
+    root: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Report, dict[str, BusStats]]:
+    """Let the team read all Python files below `root` (by default the standard library).
+
+    Every agent has a bus of its own on `url`; all share `log`. `progress` is told each module that
+    was read. Returns the report and what each agent's bus counted. Raises what `Bus` raises.
+    """
+    async with AsyncExitStack() as stack:
+        buses = {name: Bus(url, log=log, source=f"/agents/{name}") for name in [*TEAM, "desk"]}
+        for name, agent in TEAM.items():
+            agent(buses[name])
+        for bus in buses.values():
+            await stack.enter_async_context(bus)
+        desk = buses["desk"]
+        news = await stack.enter_async_context(desk.subscribe(">"))
+        await desk.publish("survey.start", root or sysconfig.get_path("stdlib"))
+        while (message := await anext(news)).topic != "report.ready":
+            if message.topic == "source.read" and progress:
+                progress(message.decode(FileFacts).module)
+        return message.decode(Report), {name: bus.stats() for name, bus in buses.items()}
+
+
+def find_files(root: Path) -> list[SourceFile]:
+    """Return the Python files below `root`, those of installed packages left out."""
+    paths = (path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts)
+    return [SourceFile(".".join(p.relative_to(root).with_suffix("").parts), str(p)) for p in paths]
+
+
+def read_facts(file: SourceFile) -> FileFacts:
+    """Parse one file."""
+    source = Path(file.path).read_bytes()
+    try:
+        nodes = list(ast.walk(tree := ast.parse(source)))
+    except (SyntaxError, ValueError) as error:
+        return FileFacts(file.module, len(source), error=str(error))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    imports += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module]
+    return FileFacts(
+        file.module,
+        bytes=len(source),
+        functions=[measure(function, file.module) for function in functions],
+        imports=imports,
+        has_docstring=ast.get_docstring(tree, clean=False) is not None,
+    )
+
+
+def measure(node: ast.FunctionDef | ast.AsyncFunctionDef, module: str) -> Function:
+    """Measure one function; its complexity is 1 and its branches."""
+    complexity = 1 + sum(isinstance(inner, BRANCHES) for inner in ast.walk(node))
+    return Function(f"{module}.{node.name}", (node.end_lineno or 0) - node.lineno + 1, complexity)
+
+
+def fold(files: list[FileFacts]) -> Report:
+    """Sum up what was seen in all files."""
+    functions = [function for file in files for function in file.functions]
+    imports = Counter(name for file in files for name in set(file.imports))
+    return Report(
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        functions=len(functions),
+        findings=sum(len(file.findings) for file in files),
+        unreadable=sum(file.error is not None for file in files),
+        largest=nlargest(10, functions, key=lambda function: function.lines),
+        most_complex=nlargest(10, functions, key=lambda function: function.complexity),
+        without_docstring=sorted(file.module for file in files if not file.has_docstring),
+        import_hubs=dict(imports.most_common(10)),
+    )
