@@ -1,0 +1,113 @@
+"""What is measured (`Race`, `Gauge`), and what came out (`RaceResult`, `GaugeResult`)."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Literal
+
+from msgspec import Struct
+
+Run = Callable[[int], Awaitable[float]]
+"""Does that many operations and returns how many seconds they took, set-up not included."""
+
+Direction = Literal["at least", "at most"]
+
+
+class Contender(Struct, frozen=True, kw_only=True):
+    """One side of a race. `open` sets it up once for all rounds; an async context manager.
+
+    The number of operations of a round is a multiple of `step`.
+    """
+
+    name: str
+    open: Callable[[], AbstractAsyncContextManager[Run]]
+    step: int = 1
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """What the ratio to the peer `against` has to be.
+
+    `at least` is about speed (ours divided by theirs), `at most` about time (ours by theirs).
+    """
+
+    against: str
+    limit: float
+    direction: Direction = "at least"
+
+
+class Race(Struct, frozen=True, kw_only=True):
+    """The same work done by us and by each peer, in turn, round after round.
+
+    `unit` is the plural of one operation. `operations` fixes how many a round has; without it each
+    contender gets as many as fill the round. `order_of_magnitude` is a goal for our own rate,
+    reached when the rate is nearer to it than to a tenth of it on a logarithmic scale.
+    """
+
+    name: str
+    title: str
+    unit: str
+    ours: Contender
+    peers: tuple[Contender, ...] = ()
+    targets: tuple[Target, ...] = ()
+    operations: int | None = None
+    order_of_magnitude: float | None = None
+
+
+class Gauge(Struct, frozen=True, kw_only=True):
+    """One figure that is measured `rounds` times and has no peer. `at_most` is its target."""
+
+    name: str
+    title: str
+    unit: str
+    measure: Callable[[], Awaitable[float]]
+    rounds: int = 1
+    at_most: float | None = None
+
+
+Row = Race | Gauge
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """The rounds of one contender: seconds for `operations` operations each, in order."""
+
+    name: str
+    operations: int
+    seconds: tuple[float, ...]
+
+
+class RaceResult(Struct, frozen=True, kw_only=True, tag="race"):
+    """What a race gave. Round `i` of every contender ran next to round `i` of the others."""
+
+    name: str
+    title: str
+    unit: str
+    ours: Timing
+    peers: tuple[Timing, ...]
+    targets: tuple[Target, ...]
+    order_of_magnitude: float | None
+
+
+class GaugeResult(Struct, frozen=True, kw_only=True, tag="gauge"):
+    """What a gauge gave."""
+
+    name: str
+    title: str
+    unit: str
+    values: tuple[float, ...]
+    at_most: float | None
+
+
+Result = RaceResult | GaugeResult
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """One run of the benchmark: the JSON file.
+
+    `machine` and `versions` name what the figures depend on; `round_s` is the length of a round.
+    """
+
+    mode: str
+    rounds: int
+    round_s: float
+    machine: dict[str, str]
+    versions: dict[str, str]
+    results: tuple[Result, ...]

@@ -1,0 +1,34 @@
+"""The message that every contender carries: its JSON text has 128 bytes."""
+
+from msgspec import Struct
+
+TOPIC = "orders.eu.created"
+
+
+class Order(Struct, frozen=True):
+    """The payload. Peers that take no msgspec Struct get a dataclass of the same fields."""
+
+    number: int
+    customer: str
+    item: str
+    quantity: int
+    note: str
+
+
+ORDER = Order(
+    number=4711,
+    customer="c-20391",
+    item="espresso cups, white",
+    quantity=12,
+    note="please leave it at the back door, Jan.",
+)
+
+
+class Quote(Struct, frozen=True):
+    """The answer to a request about an order."""
+
+    number: int
+    price: int
+
+
+QUOTE = Quote(number=4711, price=3600)
