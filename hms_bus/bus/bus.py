@@ -19,8 +19,9 @@ from hms_bus.bus.declarations import SERVICE_GROUP, Declarations, make_options
 from hms_bus.bus.mailbox import Overflow
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware
+from hms_bus.bus.opening import check_plugins, open_runtime
 from hms_bus.bus.requests import Reply, ReplyStream
-from hms_bus.bus.runtime import ErrorHook, Hooks, Runtime, check_plugins, open_runtime
+from hms_bus.bus.runtime import ErrorHook, Hooks, Runtime
 from hms_bus.bus.stats import BusStats
 from hms_bus.bus.subscribing import Subscribing
 from hms_bus.bus.waits import without_waiting
@@ -225,10 +226,10 @@ class Bus:
         envelope = runtime.compose_with(topic, data, options)
         send = runtime.quick.get(topic) or runtime.learn_quick(topic)
         if send is None or runtime.emits:
-            runtime.emit_later(envelope)
+            runtime.emits.add(envelope, hold_back=bool(runtime.opening))
             return
         if runtime.background:
-            runtime.check_emits(topic)
+            runtime.background.check_room(topic)
         runtime.published += 1
         room = without_waiting(send, envelope)
         if room is not None:

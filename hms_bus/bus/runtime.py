@@ -8,28 +8,25 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
-from hms_bus.abc import EventLog, Expect, Receipt, Sink, Transport, Unsubscribe
-from hms_bus.attributes import check_attribute
+from hms_bus.abc import EventLog, Expect, Receipt, Sink, Unsubscribe
 from hms_bus.bus import context, protocol
+from hms_bus.bus.background import Background, Emits
+from hms_bus.bus.calling import caller_of
 from hms_bus.bus.composing import Composer, PublishOptions
 from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.declarations import Declaration
-from hms_bus.bus.injection import Signature
 from hms_bus.bus.mailbox import Item
 from hms_bus.bus.message import Message
-from hms_bus.bus.middleware import Handler, Middleware, PublishMiddleware, compose
+from hms_bus.bus.middleware import Middleware, PublishMiddleware
 from hms_bus.bus.publishing import Publisher
 from hms_bus.bus.replying import ReplySender
-from hms_bus.bus.requests import Inbox
 from hms_bus.bus.routing import MAX_CACHED_TOPICS, Link, Router
 from hms_bus.bus.serving import Service
-from hms_bus.bus.sharing import shared_log
 from hms_bus.bus.stats import BusStats
 from hms_bus.bus.streams import MessageStream
 from hms_bus.bus.subscription import Subscription, Work
@@ -37,16 +34,11 @@ from hms_bus.config import BusConfig
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
     BusError,
-    ConfigError,
-    DecodeError,
     QueueFullError,
     StateError,
     StatusError,
-    TopicError,
 )
-from hms_bus.ids import stamp
-from hms_bus.plugins import get_codec, open_log, open_transport
-from hms_bus.topics import Pattern, parse_pattern
+from hms_bus.topics import Pattern
 
 logger = logging.getLogger("hms_bus")
 
@@ -60,61 +52,6 @@ class Hooks:
         self.middleware: list[Middleware] = []
         self.publish_middleware: list[PublishMiddleware] = []
         self.errors: list[ErrorHook] = []
-
-
-def check_plugins(config: BusConfig) -> None:
-    """Find (and import) everything that `config` names. Raises `ConfigError`; opens nothing."""
-    if config.source is not None:
-        try:
-            check_attribute("source", config.source)
-        except DecodeError as error:
-            raise ConfigError(f"source: {error}") from error
-    codec = get_codec(config.codec)
-    for url in (config.url, *config.routes.values()):
-        open_transport(url, codec=codec)
-    for pattern in (*config.routes, *config.logged):
-        try:
-            parse_pattern(pattern)
-        except TopicError as error:
-            raise ConfigError(f"routes or logged: {error}") from error
-    if config.log is not None:
-        open_log(config.log)
-
-
-@asynccontextmanager
-async def open_runtime(
-    config: BusConfig, source: str, hooks: Hooks, declarations: Sequence[Declaration]
-) -> AsyncGenerator["Runtime"]:
-    """Open the log and the transports, subscribe, and close all in order when the scope ends."""
-    async with AsyncExitStack() as stack:
-        log = await stack.enter_async_context(shared_log(config.log)) if config.log else None
-        links = await _open_links(stack, config)
-        runtime = Runtime(config, source, hooks, links, log)
-        stack.callback(runtime.deadlines.close)
-        try:
-            await runtime.start(declarations)
-            yield runtime
-        finally:
-            await runtime.stop()
-
-
-async def _open_links(stack: AsyncExitStack, config: BusConfig) -> list[Link]:
-    """Open each transport once, also when several routes lead to it; the default comes last."""
-    codec = get_codec(config.codec)
-    opened: dict[str, tuple[Transport, Inbox]] = {}
-    for url in (*config.routes.values(), config.url):
-        if url not in opened:
-            transport = await stack.enter_async_context(open_transport(url, codec=codec))
-            opened[url] = transport, Inbox(f"{protocol.INBOX_PREFIX}{stamp()[0]}")
-    return [
-        Link(
-            url=url,
-            transport=opened[url][0],
-            inbox=opened[url][1],
-            pattern=None if pattern is None else parse_pattern(pattern),
-        )
-        for pattern, url in [*config.routes.items(), (None, config.url)]
-    ]
 
 
 class Runtime:
@@ -143,12 +80,14 @@ class Runtime:
         self.deadlines = Deadlines(self.loop)
         self.published = 0
         self.requests = 0
-        self.emits = 0
         self.opening: set[asyncio.Task[Subscription]] = set()
         self.publish_middleware = hooks.publish_middleware
         self._hooks = hooks
         self.base_context = contextvars.copy_context()
+        self.background = Background(config.max_emits)
+        self.in_background = self.background.run
         self.publisher = Publisher(self.router, hooks.publish_middleware, self.in_background)
+        self.emits = Emits(self.background, self.settle, self.publisher.send)
         self.send = self.publisher.send
         self.send_batch = self.publisher.send_batch
         self._replies = ReplySender(
@@ -162,8 +101,6 @@ class Runtime:
         self._servers: set[Subscription] = set()
         self._streams: dict[MessageStream, list[Unsubscribe]] = {}
         self._system: list[Unsubscribe] = []
-        self.background: set[asyncio.Future[Any]] = set()
-        self._held_back: deque[Envelope] = deque()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -219,8 +156,7 @@ class Runtime:
             for subscription in list(subscriptions):
                 await subscription.drained()
             await self.publisher.finished()
-            if self.background:
-                await asyncio.wait(self.background)
+            await self.background.finished()
 
     async def _stop_intake(self, subscriptions: Iterable[Subscription]) -> None:
         for subscription in list(subscriptions):
@@ -237,10 +173,7 @@ class Runtime:
             stream.end()
         for subscription in list(self._subscriptions):
             await self._refuse(await subscription.close())
-        for task in self.background:
-            task.cancel()
-        if self.background:
-            await asyncio.wait(self.background)
+        await self.background.end()
         for link in self.links:
             link.inbox.close()
         await asyncio.sleep(0)  # those who waited tell their agents to stop, now
@@ -301,14 +234,6 @@ class Runtime:
         self._subscriptions[subscription] = ends
         return subscription
 
-    async def close_handler(self, subscription: Subscription) -> None:
-        """Unsubscribe, let the handler finish what was accepted, and end its lanes."""
-        for unsubscribe in self._subscriptions.get(subscription, []):
-            await unsubscribe()
-        await subscription.drained()
-        await subscription.close()
-        self._subscriptions.pop(subscription, None)
-
     async def listen(self, pattern: Pattern, sink: Sink, group: str | None) -> list[Unsubscribe]:
         """Subscribe `sink` on every link over which `pattern` can be reached."""
         links = self.router.listening(pattern)
@@ -340,19 +265,10 @@ class Runtime:
             self._system.append(await subscribe(link.control_address, self._service))
 
     def _work(self, declaration: Declaration) -> Work:
-        invoke = self._invoke(declaration)
+        invoke = caller_of(declaration, self._hooks.middleware)
         if not declaration.serves:
             return invoke
         return self._service.answering(invoke)
-
-    def _invoke(self, declaration: Declaration) -> Work:
-        """Return the shortest way from an envelope to the handler."""
-        signature, pattern = declaration.signature, declaration.pattern
-        middleware = [*self._hooks.middleware, *declaration.middleware]
-        if signature.call_payload is not None and not middleware and signature.payload is not Any:
-            call = _payload_call(signature.call_payload, signature.payload)
-            return _as_value(call) if signature.streams else call
-        return _message_call(compose(middleware, _signature_call(signature)), pattern)
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -382,58 +298,6 @@ class Runtime:
             self.quick.clear()
         self.quick[topic] = route.publish
         return route.publish
-
-    def emit_later(self, envelope: Envelope) -> None:
-        """Send in the background; whatever is emitted meanwhile queues up behind it."""
-        if self.opening or self._held_back:
-            if not self._held_back:
-                self.in_background(self._release(), envelope.topic)
-            self.check_emits(envelope.topic)
-            self._held_back.append(envelope)
-        else:
-            self.in_background(self._send_emitted(envelope), envelope.topic)
-        self.emits += 1
-
-    async def _release(self) -> None:
-        """Send, in order, what was emitted while subscriptions were being opened."""
-        await self.settle()
-        while self._held_back:
-            envelope = self._held_back.popleft()
-            self._start(self._send_emitted(envelope), envelope.topic)
-
-    async def _send_emitted(self, envelope: Envelope) -> None:
-        try:
-            await self.send(envelope)
-        finally:
-            self.emits -= 1
-
-    def in_background(self, work: Awaitable[Any], topic: str) -> None:
-        """Let `work` finish on its own; its error is logged. Draining waits for it.
-
-        Raises `QueueFullError` when `max_emits` of them are under way.
-        """
-        try:
-            self.check_emits(topic)
-        except QueueFullError:
-            if inspect.iscoroutine(work):
-                work.close()
-            raise
-        self._start(work, topic)
-
-    def check_emits(self, topic: str) -> None:
-        """Raise `QueueFullError` when `max_emits` messages wait already."""
-        if len(self.background) + len(self._held_back) >= self.config.max_emits:
-            raise QueueFullError(queue=f"emit to {topic}", limit=self.config.max_emits)
-
-    def _start(self, work: Awaitable[Any], topic: str) -> None:
-        task = asyncio.ensure_future(work)
-        self.background.add(task)
-        task.add_done_callback(lambda done: self._background_done(done, topic))
-
-    def _background_done(self, task: asyncio.Future[Any], topic: str) -> None:
-        self.background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("background work for %s failed: %s", topic, error, exc_info=error)
 
     def control(
         self, link: Link, request: Envelope, kind: str, to: str, credit: int | None
@@ -494,38 +358,3 @@ class Runtime:
             requests=self.requests,
             subscriptions=[sink.stats() for sink in (*self._subscriptions, *self._streams)],
         )
-
-
-# Lambdas in functions of their own: there may be many thousand, and an inner function with
-# annotations and the cells of its surroundings weighs three times as much.
-
-
-def _payload_call(handler: Callable[[Any], Any], wanted: Any) -> Work:
-    return lambda envelope, _: handler(
-        envelope.data if type(envelope.data) is wanted else envelope.decode(wanted)
-    )
-
-
-def _signature_call(signature: Signature) -> Handler:
-    async def call(message: Message) -> Any:
-        result = signature.call(message)
-        return result if signature.streams else await result
-
-    return call
-
-
-def _message_call(handler: Handler, pattern: Pattern) -> Work:
-    def call(envelope: Envelope, reply_to: str | None) -> Awaitable[Any]:
-        captures = pattern.capture(envelope.topic) if pattern.captures else None
-        return handler(Message(envelope, captures=captures, reply_to=reply_to))
-
-    return call
-
-
-def _as_value(call: Callable[[Envelope, str | None], Any]) -> Work:
-    """Make a call that returns an async generator awaitable, like one that returns a value."""
-
-    async def invoke(envelope: Envelope, reply_to: str | None) -> Any:
-        return call(envelope, reply_to)
-
-    return invoke
