@@ -34,8 +34,8 @@ Capability = Literal[
 class Codec(Protocol):
     """Turns envelopes into bytes and back. Pure, synchronous, free of state, safe between threads.
 
-    `decode(encode(e))` equals `e` in every attribute, and in the payload once both are decoded to
-    the same type.
+    `decode(encode(e))` equals `e` by the rules of spec/envelope.md, "Equality": times as instants,
+    JSON data by value (`hms_bus.testing.equality.canonical` is the same for both).
     """
 
     @property
@@ -70,7 +70,8 @@ class Sink(Protocol):
 
         Returns `None`, or an awaitable that completes when there is room for more: whoever can
         wait, waits for it before offering the next. Raises `QueueFullError` when the
-        subscription's policy is to refuse; the message is then not accepted.
+        subscription's policy is to refuse; the message is then not accepted. Never raises for a
+        message with a `reply_to`: the sink answers it with the error.
         """
         ...
 
@@ -218,7 +219,8 @@ class EventLog(Protocol):
         then. Concurrent calls are committed together and return in the order of positions.
 
         Cancelling the call does not take the envelopes back: whether they were appended is then
-        unknown. Raises `ConflictError`, `EncodeError`, `LogReadOnlyError`, `LogError`.
+        unknown. Raises `ConflictError`, `EncodeError`, `LogReadOnlyError`, `LogError`, `UsageError`
+        for an `expect` that cannot be asked for, `StateError` once the log is closed.
         """
         ...
 
@@ -227,7 +229,9 @@ class EventLog(Protocol):
 
         What is appended during the read may or may not come; with `follow` it does, without gap or
         duplicate, and the iterator ends only by `last`, `until_ns`, `limit` or the log's close.
-        Raises `LogCorruptError` at a record that cannot be read, `TopicError`, `UnsupportedError`.
+        Raises `LogCorruptError` at a record that cannot be read, `LogError`, `StateError` once the
+        log is closed; and at the call `TopicError`, `UsageError` for a negative bound or limit,
+        `UnsupportedError` for what is not claimed, and for `follow` backwards.
         """
         ...
 

@@ -297,12 +297,15 @@ class QueueFullError(EnvironmentFailure):
     """A bounded queue is full and its policy is to refuse; `limit` counts messages.
 
     `cycle` names the subscriptions that wait for each other, if waiting would never have ended.
+    `position` is where the log keeps the message all the same, if one does: publishing it again
+    would say it twice, so the error is not `retryable` then.
     """
 
     code = "RESOURCE_EXHAUSTED"
     queue: str
     limit: int
     cycle: Sequence[str]
+    position: int | None
 
     def __init__(self, *, queue: str, limit: int, cycle: Sequence[str] = ()) -> None:
         text = f"queue of {queue!r} is full ({limit} messages)"
@@ -312,6 +315,13 @@ class QueueFullError(EnvironmentFailure):
         self.queue = queue
         self.limit = limit
         self.cycle = tuple(cycle)
+        self.position = None
+
+    def keep_at(self, position: int) -> None:
+        """Note that the log keeps the message at `position`."""
+        self.position = position
+        self.retryable = False
+        self.args = (f"{self.args[0]}; the log keeps the message at position {position}",)
 
 
 class ConnectError(EnvironmentFailure):
@@ -357,7 +367,10 @@ class LogLockedError(LogError):
 
 
 class LogReadOnlyError(LogError):
-    """The log takes no more events, because it was opened so or because a write failed before."""
+    """The log takes no more events.
+
+    It was opened so, a write failed before, or its file was deleted, moved or replaced meanwhile.
+    """
 
     code = "FAILED_PRECONDITION"
 

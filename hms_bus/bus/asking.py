@@ -14,7 +14,13 @@ from hms_bus.bus.routing import Link
 from hms_bus.bus.runtime import Runtime
 from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
-from hms_bus.errors import ConfigError, DeadlineExceededError, DecodeError, DisconnectedError
+from hms_bus.errors import (
+    ConfigError,
+    DeadlineExceededError,
+    DecodeError,
+    DisconnectedError,
+    EncodeError,
+)
 
 
 async def request(  # noqa: PLR0917 - the caller's arguments, passed on
@@ -59,8 +65,8 @@ def _deadline(runtime: Runtime, timeout: Duration | None) -> tuple[float, float]
     timeout_s = runtime.config.request_timeout_s if timeout is None else parse_duration(timeout)
     due = now + timeout_s
     outer = context.deadline.get()
-    if outer is not None and outer < due:
-        return max(outer - now, 0.0), outer
+    if outer is not None and not outer.ended and outer.due < due:
+        return max(outer.due - now, 0.0), outer.due
     return timeout_s, due
 
 
@@ -71,7 +77,9 @@ def _stream_deadline(
     if timeout is not None:
         return _deadline(runtime, timeout)
     outer = context.deadline.get()
-    return (None, None) if outer is None else (max(outer - runtime.loop.time(), 0.0), outer)
+    if outer is None or outer.ended:
+        return None, None
+    return max(outer.due - runtime.loop.time(), 0.0), outer.due
 
 
 def _compose(  # noqa: PLR0917 - the caller's arguments, passed on
@@ -85,8 +93,16 @@ def _compose(  # noqa: PLR0917 - the caller's arguments, passed on
     expirytime = None if timeout_s is None else expiry_after(timeout_s)
     if not options:
         return runtime.compose(topic, data, expirytime, credit)
+    for name in _EXPIRY:
+        if options.get(name) is not None:
+            raise EncodeError(
+                f"{name!r} is no option of a request: its deadline is; use timeout=", field=name
+            )
     envelope = runtime.composer.with_options(topic, data, options)
     return envelope.replace(expirytime=expirytime, credit=credit)
+
+
+_EXPIRY = ("ttl", "expirytime")
 
 
 async def request_many(  # noqa: PLR0917 - the caller's arguments, passed on

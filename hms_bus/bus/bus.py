@@ -18,7 +18,7 @@ from hms_bus.bus.composing import PublishOptions
 from hms_bus.bus.declarations import SERVICE_GROUP, Declarations, make_options
 from hms_bus.bus.mailbox import Overflow
 from hms_bus.bus.message import Message
-from hms_bus.bus.middleware import Middleware, PublishMiddleware
+from hms_bus.bus.middleware import Middleware, PublishMiddleware, check_middleware
 from hms_bus.bus.opening import check_plugins, open_runtime
 from hms_bus.bus.requests import Reply, ReplyStream
 from hms_bus.bus.runtime import ErrorHook, Hooks, Runtime
@@ -28,7 +28,7 @@ from hms_bus.bus.waits import without_waiting
 from hms_bus.config import BusConfig, load_config
 from hms_bus.durations import Duration, Moment, parse_moment
 from hms_bus.envelope import Envelope
-from hms_bus.errors import StateError, UnsupportedError
+from hms_bus.errors import ConfigError, StateError, UnsupportedError
 from hms_bus.topics import parse_pattern
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Bus:
     """
 
     @overload
-    def __init__(self, url: str = ..., *, config: BusConfig) -> None: ...
+    def __init__(self, *, config: BusConfig) -> None: ...
     @overload
     def __init__(
         self,
@@ -78,10 +78,15 @@ class Bus:
     def __init__(
         self, url: str | None = None, *, config: BusConfig | None = None, **settings: Any
     ) -> None:
-        """Make a bus from settings (see `BusConfig`). Raises `ConfigError`; does no I/O."""
+        """Make a bus from settings or a whole `BusConfig`. Raises `ConfigError`; does no I/O."""
+        given = settings if url is None else {"url": url, **settings}
         if config is None:
-            given = settings if url is None else {"url": url, **settings}
             config = load_config(given, environment={})
+        elif given:
+            raise ConfigError(
+                f"config= and {', '.join(given)} were given: put all into the configuration, or "
+                "use Bus.from_config(…)"
+            )
         check_plugins(config)
         self.config = config
         self.source = config.source or _default_source()
@@ -109,7 +114,9 @@ class Bus:
 
     async def __aenter__(self) -> Self:
         if self._scope is not None:
-            raise StateError("the bus is open already: one 'async with' at a time")
+            is_closing = self._runtime is not None and self._runtime.draining
+            state = "still being closed" if is_closing else "open already"
+            raise StateError(f"the bus is {state}: one 'async with' at a time")
         self._scope = open_runtime(self.config, self.source, self._hooks, self._declarations.made)
         try:
             self._runtime = await self._scope.__aenter__()
@@ -119,19 +126,22 @@ class Bus:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        scope, self._scope = self._scope, None
+        if self._scope is None or self._runtime is None or self._runtime.draining:
+            return
         try:
-            if scope is not None:
-                await scope.__aexit__(None, None, None)
-        finally:
-            self._runtime = None
+            await self._scope.__aexit__(None, None, None)
+        finally:  # not before: a bus that is being drained must not be opened
+            self._scope = self._runtime = None
 
     def run(self, main: Callable[[], Awaitable[object]] | None = None) -> None:
         """Open the bus and run `main()`, or serve until SIGINT or SIGTERM; then drain.
 
         For an agent's entry point: `bus.run()` for one that only answers, `bus.run(main)` for one
-        that starts something itself. A signal cancels `main`. Raises what `main` raises.
+        that starts something itself. A signal cancels `main`. Raises what `main` raises, and
+        `StateError` inside a running event loop.
         """
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises
+            raise StateError("an event loop is running already: use 'async with bus:' in it")
 
         async def open_and_run() -> None:
             loop = asyncio.get_running_loop()
@@ -236,10 +246,14 @@ class Bus:
             runtime.in_background(room, topic)
 
     async def forward(self, envelope: Envelope) -> Receipt:
-        """Publish an envelope as it is, with its own id, source and time: for bridges and tools."""
+        """Publish an envelope with its own id, source, time and causes: for bridges and tools.
+
+        Only its `hops` are one more, and more than those of the message that is being handled: else
+        two bridges that are connected to each other would forward for ever.
+        """
         runtime = self._sending()
         await runtime.settle()
-        return await runtime.send(envelope)
+        return await runtime.send(runtime.composer.forward(envelope))
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -278,6 +292,9 @@ class Bus:
         `NoRespondersError` at once when nobody serves the topic, `DeadlineExceededError`,
         `RemoteError` with the agent's status, `DecodeError` for an answer that is no `returns`.
         When this call is cancelled, the agent's handler is.
+
+        Takes the options of `publish`, but `timeout` in place of `ttl` and `expirytime`
+        (`EncodeError`), and no `id` of a request that still waits for its answer (`UsageError`).
         """
         return asking.request(self._sending(), topic, data, returns, timeout, options)
 
@@ -361,6 +378,8 @@ class Bus:
         at once, those with one `partitionkey` in order. A queue that holds `max_queue` messages
         makes publishers wait, or does what `overflow` says. What a handler raises is logged and
         given to `on_error`; it ends nothing else.
+
+        A stream has one reader: `concurrency` and `middleware` are for handlers (`ConfigError`).
         """
         options = make_options(
             group=group,
@@ -371,7 +390,7 @@ class Bus:
         return Subscribing(
             pattern,
             options,
-            list(middleware),
+            check_middleware(middleware),
             serves=False,
             declare=self._declare,
             runtime=self._opened,
@@ -402,7 +421,7 @@ class Bus:
         return Subscribing(
             pattern,
             options,
-            list(middleware),
+            check_middleware(middleware),
             serves=True,
             declare=self._declare,
             runtime=self._opened,
@@ -413,14 +432,29 @@ class Bus:
         if self._runtime is not None:
             self._runtime.open_handler_soon(declaration)
 
+    async def unsubscribe(self, handler: Callable[..., Any]) -> None:
+        """End every subscription of a handler that `subscribe` or `serve` has declared.
+
+        Nothing more is taken in for it, and the bus does not subscribe it again when it is opened
+        anew. Returns when it has finished what it had accepted; at once when it is the handler
+        itself that calls this. When the call is cancelled, the handler ends all the same.
+
+        Raises `UsageError` when the handler is not declared (any more).
+        """
+        declarations = self._declarations.forget(handler)
+        if self._runtime is not None:
+            await self._runtime.settle()
+            for declaration in declarations:
+                await self._runtime.close_handler(declaration)
+
     def middleware(self, middleware: Middleware) -> Middleware:
         """Wrap every handler that is opened from now on; the first one added is the outermost."""
-        self._hooks.middleware.append(middleware)
+        self._hooks.middleware += check_middleware([middleware])
         return middleware
 
     def publish_middleware(self, middleware: PublishMiddleware) -> PublishMiddleware:
         """Wrap every publish and request; the first one added is the outermost."""
-        self._hooks.publish_middleware.append(middleware)
+        self._hooks.publish_middleware += check_middleware([middleware])
         if self._runtime is not None:
             self._runtime.quick.clear()
         return middleware
@@ -439,7 +473,7 @@ class Bus:
         since: Moment | None = None,
         until: Moment | None = None,
         after: int = 0,
-        types: Iterable[str] = (),
+        types: str | Iterable[str] = (),
         correlation: str | None = None,
         source: str | None = None,
         backwards: bool = False,
@@ -457,7 +491,7 @@ class Bus:
             first=after + 1,
             since_ns=None if since is None else parse_moment(since),
             until_ns=None if until is None else parse_moment(until),
-            types=frozenset(types),
+            types=frozenset([types] if isinstance(types, str) else types),
             correlation=correlation,
             source=source,
             backwards=backwards,

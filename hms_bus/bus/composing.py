@@ -112,7 +112,8 @@ class Composer:
         try:
             for name, value in changes.items():
                 if name not in _SETTABLE:
-                    raise EncodeError(f"{name!r} is no option of publish", field=name)
+                    known = ", ".join(sorted({*_SETTABLE, "extensions", "ttl"}))
+                    raise EncodeError(f"{name!r} is no option; known: {known}", field=name)
                 attributes.check_attribute(name, value)
                 if not value and name in attributes.REQUIRED:
                     raise EncodeError(f"{name} is empty", field=name)
@@ -129,6 +130,16 @@ class Composer:
             # A conversation is named after its first message.
             changes.setdefault("correlationid", changes["id"])
         return envelope.replace(**changes)
+
+    def forward(self, envelope: Envelope) -> Envelope:
+        """Return `envelope` one hop further, and further than what is being handled.
+
+        It stands in no other relation to the cause, which need not be its own. Raises
+        `HopLimitError`.
+        """
+        cause = current_cause() or envelope
+        further = max(cause, envelope, key=lambda each: each.hops or 0)
+        return envelope.replace(hops=self._next_hop(further, envelope.topic))
 
     def reply(
         self,

@@ -6,15 +6,25 @@ publish gets its `causationid` and `correlationid` without the user's help.
 
 import asyncio
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from hms_bus.envelope import Envelope
 
 cause: ContextVar[Envelope | None] = ContextVar("hms_bus.cause", default=None)
 """The envelope that is being handled, if any."""
 
-deadline: ContextVar[float | None] = ContextVar("hms_bus.deadline", default=None)
-"""When the request that is being handled is due, in seconds of the event loop's clock."""
+
+class Deadline(Protocol):
+    """That of a request, for all that is done to answer it."""
+
+    due: float
+    """When the answer is due, in seconds of the event loop's clock."""
+    ended: bool
+    """Whether it was answered. Tasks that its handler has left behind are not bound any more."""
+
+
+deadline: ContextVar[Deadline | None] = ContextVar("hms_bus.deadline", default=None)
+"""The deadline of the request that is being handled, if it has one."""
 
 lane: ContextVar[asyncio.Task[Any]] = ContextVar("hms_bus.lane")
 """The task that runs the handler; cheaper to read than `asyncio.current_task`."""

@@ -10,7 +10,7 @@ from hms_bus.bus.injection import Signature, read_signature
 from hms_bus.bus.mailbox import check_overflow
 from hms_bus.bus.middleware import Middleware
 from hms_bus.bus.subscription import Options
-from hms_bus.errors import ConfigError
+from hms_bus.errors import ConfigError, UsageError
 from hms_bus.topics import Pattern, parse_pattern
 
 SERVICE_GROUP = "q"
@@ -67,6 +67,21 @@ class Declarations:
         )
         self.made.append(declaration)
         return declaration
+
+    def forget(self, handler: Callable[..., Any]) -> list[Declaration]:
+        """Return the declarations of a handler, which is unknown from now on.
+
+        A method is another handler for each object. Raises `UsageError` when there are none.
+        """
+        forgotten = [made for made in self.made if made.handler == handler]
+        if not forgotten:
+            name = getattr(handler, "__qualname__", repr(handler))
+            raise UsageError(f"{name} is no handler of this bus (any more)")
+        # A new list, for a bus that is being opened walks through the old one.
+        self.made = [made for made in self.made if made not in forgotten]
+        for made in forgotten:
+            self._signatures.pop((made.handler, made.pattern.captures), None)
+        return forgotten
 
     def _signature(
         self, handler: Callable[..., Any], pattern: Pattern, local: Mapping[str, Any]

@@ -1,18 +1,20 @@
 """What a handler's parameters are filled with, decided once from its signature.
 
-By annotation: `Message`, `Envelope` and `Bus` stand for themselves. By name: a parameter named like
-a capture of the pattern gets that token, converted to its annotation. The one parameter that is
-left is the payload, decoded to its annotation (or to builtins without one).
+By annotation: `Message`, `Envelope` and `Bus`, each also `| None`, stand for themselves. By name: a
+parameter named like a capture of the pattern gets that token, converted to its annotation. The one
+parameter that is left is the payload, decoded to its annotation (or to builtins without one).
 """
 
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
+from msgspec import inspect as inspection
 
 from hms_bus.bus.message import Message
 from hms_bus.envelope import Envelope
@@ -23,6 +25,19 @@ Call = Callable[[Message], Any]
 """Calls a handler with what its signature asks for and returns what the call returns."""
 
 _Source = Callable[[Message], Any]
+
+_NO_TOKENS = (
+    inspection.CollectionType,
+    inspection.TupleType,
+    inspection.DictType,
+    inspection.StructType,
+    inspection.DataclassType,
+    inspection.TypedDictType,
+    inspection.NamedTupleType,
+    inspection.ExtType,
+    inspection.RawType,
+    inspection.NoneType,
+)
 
 
 class Signature(Struct, frozen=True, kw_only=True):
@@ -43,8 +58,8 @@ def read_signature(
 ) -> Signature:
     """Decide how `handler` is called. `local` are names that its annotations may refer to.
 
-    Raises `ConfigError` for a handler that is not `async`, an annotation that cannot be resolved
-    and parameters that nothing fills.
+    Raises `ConfigError` for a handler that is not `async`, an annotation that cannot be resolved or
+    that no capture fits, and parameters that nothing fills.
     """
     written = _as_written(handler)
     name: str = getattr(written, "__qualname__", type(handler).__name__)
@@ -62,13 +77,13 @@ def read_signature(
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             continue
         hint = hints.get(parameter.name, Any)
-        if source := _known_source(parameter.name, hint, captured, bus):
+        if source := _known_source(name, parameter.name, hint, captured, bus):
             sources[parameter.name] = source
         elif parameter.default is not parameter.empty:
             continue
         elif payload_name is None:
             payload_name = parameter.name
-            sources[parameter.name] = _payload_source(hint)
+            sources[parameter.name] = _payload_source(name, hint)
         else:
             raise ConfigError(
                 f"handler {name}: both {payload_name!r} and {parameter.name!r} could be the "
@@ -108,21 +123,41 @@ def _hints(written: Callable[..., Any], name: str, local: Mapping[str, Any]) -> 
         raise ConfigError(f"handler {name}: an annotation cannot be read: {error}") from error
 
 
-def _known_source(name: str, hint: Any, captured: set[str], bus: object) -> _Source | None:
-    if hint is Message:
+def _known_source(
+    handler: str, name: str, hint: Any, captured: set[str], bus: object
+) -> _Source | None:
+    wanted = _without_none(hint)
+    if wanted is Message:
         return lambda message: message
-    if hint is Envelope:
+    if wanted is Envelope:
         return lambda message: message.envelope
-    if hint is not object and hint in type(bus).__mro__:
+    if wanted is not object and wanted in type(bus).__mro__:
         return lambda _: bus
     if name in captured:
-        return _capture_source(name, hint)
+        return _capture_source(handler, name, hint)
     return None
 
 
-def _capture_source(name: str, hint: Any) -> _Source:
+def _without_none(hint: Any) -> Any:
+    """Return `X` for `X | None`, which has the same meaning for what is always there."""
+    if get_origin(hint) not in {Union, UnionType}:
+        return hint
+    others = [each for each in get_args(hint) if each is not NoneType]
+    return others[0] if len(others) == 1 else hint
+
+
+def _capture_source(handler: str, name: str, hint: Any) -> _Source:
     if hint in {Any, str}:
         return lambda message: message.captures[name]
+    try:
+        is_fit = _fits_token(inspection.type_info(hint))
+    except TypeError as error:
+        raise ConfigError(f"handler {handler}: parameter {name!r}: {error}") from error
+    if not is_fit:
+        raise ConfigError(
+            f"handler {handler}: parameter {name!r} is a capture of the pattern, and no text "
+            f"becomes {hint!r}; annotate it as str, int, an Enum, a UUID …"
+        )
 
     def source(message: Message) -> Any:
         try:
@@ -139,9 +174,24 @@ def _capture_source(name: str, hint: Any) -> _Source:
     return source
 
 
-def _payload_source(hint: Any) -> _Source:
+def _fits_token(kind: inspection.Type) -> bool:
+    """Whether some token can become this type: no container, and no class of the user's."""
+    if isinstance(kind, inspection.UnionType):
+        return any(_fits_token(each) for each in kind.types)
+    if isinstance(kind, inspection.CustomType):
+        return issubclass(str, kind.cls)
+    return not isinstance(kind, _NO_TOKENS)
+
+
+def _payload_source(handler: str, hint: Any) -> _Source:
     if hint is Any:
         return lambda message: message.data
+    try:
+        info = inspection.type_info(hint)
+    except TypeError as error:
+        raise ConfigError(f"handler {handler}: {hint!r} is no type of payload: {error}") from error
+    if isinstance(info, inspection.CustomType) and get_origin(hint) is not None:
+        raise ConfigError(f"handler {handler}: {hint!r} is no type of payload")
 
     def source(message: Message) -> Any:
         data = message.envelope.data

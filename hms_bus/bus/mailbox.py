@@ -3,7 +3,8 @@
 The transport offers, the subscription's lanes take. Offering never waits: what is offered is in the
 queue when `offer` returns, in the order of the calls, and a publisher that may wait gets a future
 that completes when there is room. So the queue holds at most its limit plus one message for each
-waiting publisher, and nobody overtakes.
+waiting publisher, and nobody overtakes. Publishers that gave up waiting have left their message
+behind; when 1,024 of them have (or as many as the limit), the next one is refused.
 
 Hot path: an offer is a type check, a deque append and, once per burst, one wake-up (100 ns).
 """
@@ -55,6 +56,8 @@ def check_overflow(policy: str) -> None:
         raise ConfigError(f"unknown overflow policy {policy!r}; known: {known}")
 
 
+_MAX_ABANDONED = 1024
+
 # Stands in for the queue of a mailbox that was never used: an empty deque takes 760 bytes.
 _UNUSED: deque[Item] = deque(maxlen=0)
 
@@ -63,6 +66,7 @@ class Mailbox:
     """Accepted messages in the order of priority, then of arrival. One event loop only."""
 
     __slots__ = (
+        "_abandoned",
         "_heap",
         "_limit",
         "_loop",
@@ -95,6 +99,7 @@ class Mailbox:
         """Messages of the default priority. A lane may pop from it while nothing is `ranked`."""
         self._heap: list[tuple[int, int, Item]] = []
         self._order = 0
+        self._abandoned = 0
         self.ranked = 0
         """How many messages of another priority wait."""
         self.publishers: list[asyncio.Future[None]] = []
@@ -121,7 +126,7 @@ class Mailbox:
         if queue is _UNUSED:
             queue = self.queue = deque()
         if len(queue) + self.ranked >= self._limit:
-            if self._overflow == "drop_newest" or self._drops_before_all(envelope.priority):
+            if self._drops_new(envelope, reply_to):
                 self._owner.on_dropped(envelope, reply_to)
                 return None
             room = self._make_room()
@@ -153,16 +158,32 @@ class Mailbox:
         if self._overflow == "drop_oldest":
             self._owner.on_dropped(*self._take_oldest())
             return None
+        if self._abandoned >= max(self._limit, _MAX_ABANDONED):
+            raise QueueFullError(queue=self._owner.title, limit=self._limit)
         room = self._loop.create_future()
         if cycle := self._owner.before_wait(room):
             raise QueueFullError(queue=self._owner.title, limit=self._limit, cycle=cycle)
+        room.add_done_callback(self._note_abandoned)
         self.publishers.append(room)
         return room
 
-    def _drops_before_all(self, priority: int | None) -> bool:
-        """Whether `drop_oldest` drops the new message: it is less urgent than all that wait."""
-        if self._overflow != "drop_oldest":
-            return False
+    def _note_abandoned(self, room: asyncio.Future[None]) -> None:
+        self._abandoned += room.cancelled()
+
+    def _drops_new(self, envelope: Envelope, reply_to: str | None) -> bool:
+        """Whether the full queue drops the new message.
+
+        A request is never refused by an exception: not every transport is still in touch with who
+        sent it. It is dropped, and its caller is told.
+        """
+        if self._overflow == "drop_newest":
+            return True
+        if self._overflow == "error":
+            return reply_to is not None
+        return self._overflow == "drop_oldest" and self._is_least(envelope.priority)
+
+    def _is_least(self, priority: int | None) -> bool:
+        """Whether a message of this priority is less urgent than all that wait."""
         waiting = [-entry[0] for entry in self._heap]
         least = min([*waiting, DEFAULT_PRIORITY] if self.queue else waiting)
         return (DEFAULT_PRIORITY if priority is None else priority) < least
@@ -200,6 +221,7 @@ class Mailbox:
             if not publisher.done():
                 publisher.set_result(None)
         self.publishers.clear()
+        self._abandoned = 0
 
     async def wait(self) -> None:
         """Return when something may be there to take. Cancelling loses no wake-up."""

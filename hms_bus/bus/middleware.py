@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from hms_bus.abc import Receipt
 from hms_bus.bus.message import Message
+from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
 from hms_bus.errors import BusError, ConfigError
 
@@ -27,6 +28,7 @@ Publish = Callable[[Envelope], Awaitable[Receipt]]
 PublishMiddleware = Callable[[Publish], Publish]
 
 F = TypeVar("F")
+M = TypeVar("M", Middleware, PublishMiddleware)
 
 
 def compose(middleware: Iterable[Callable[[F], F]], innermost: F) -> F:
@@ -79,8 +81,14 @@ def _may_succeed_later(error: Exception) -> bool:
     return error.retryable if isinstance(error, BusError) else True
 
 
-def timeout(seconds: float) -> Middleware:
-    """Cancel a handler that takes longer than `seconds`; it then fails with `TimeoutError`."""
+def timeout(limit: Duration) -> Middleware:
+    """Cancel a handler that takes longer than `limit`; it then fails with `TimeoutError`.
+
+    Raises `ConfigError` for what is no duration, or one that is over at once.
+    """
+    seconds = parse_duration(limit)
+    if seconds <= 0:
+        raise ConfigError(f"timeout({limit!r}) would cancel every handler at once")
 
     def middleware(handler: Handler) -> Handler:
         async def call(message: Message) -> Any:
@@ -90,3 +98,16 @@ def timeout(seconds: float) -> Middleware:
         return call
 
     return middleware
+
+
+def check_middleware(middleware: Iterable[M]) -> list[M]:
+    """Return `middleware` as a list. Raises `ConfigError` for what cannot wrap a handler."""
+    if callable(middleware):
+        raise ConfigError(f"middleware={middleware!r}: give a list, [retry()] and not retry")
+    given = list(middleware)
+    for each in given:
+        if not callable(each):
+            raise ConfigError(
+                f"{each!r} is no middleware: a function that takes a handler and returns one"
+            )
+    return given

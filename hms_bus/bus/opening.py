@@ -11,7 +11,7 @@ from hms_bus.bus.requests import Inbox
 from hms_bus.bus.routing import Link
 from hms_bus.bus.runtime import Hooks, Runtime
 from hms_bus.bus.sharing import shared_log
-from hms_bus.config import BusConfig
+from hms_bus.config import BusConfig, check_log_url
 from hms_bus.errors import ConfigError, DecodeError, TopicError
 from hms_bus.ids import stamp
 from hms_bus.plugins import get_codec, open_log, open_transport
@@ -34,7 +34,7 @@ def check_plugins(config: BusConfig) -> None:
         except TopicError as error:
             raise ConfigError(f"routes or logged: {error}") from error
     if config.log is not None:
-        open_log(config.log)
+        open_log(check_log_url(config.log))
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from hms_bus.errors import (
     RemoteError,
     StatusCode,
     StatusError,
+    UsageError,
 )
 
 ERROR = "hms.bus.error.v1"
@@ -59,7 +60,8 @@ def error_body(error: BaseException, *, expose_traceback: bool) -> ErrorBody:
     """Return what a caller may know of a handler's exception.
 
     A `StatusError` goes over as it is, a `BusError` by its code, any other exception as `UNKNOWN`
-    with its class name and text. The traceback only goes along when it is asked for.
+    with its class name and text. A `UsageError` is the handler's bug, not the caller's: `INTERNAL`.
+    The traceback only goes along when it is asked for.
     """
     trace = "".join(traceback.format_exception(error)) if expose_traceback else None
     if isinstance(error, StatusError):
@@ -73,7 +75,7 @@ def error_body(error: BaseException, *, expose_traceback: bool) -> ErrorBody:
     if isinstance(error, BusError):
         details = {"field": error.field} if isinstance(error, DecodeError) and error.field else {}
         return ErrorBody(
-            code=error.code,
+            code="INTERNAL" if isinstance(error, UsageError) else error.code,
             message=str(error),
             retryable=error.retryable,
             details=details,

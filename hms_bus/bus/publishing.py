@@ -48,6 +48,8 @@ class Publisher:
         in_background: InBackground,
     ) -> None:
         self.published = 0
+        self.known = 0
+        """The last position of the log that this bus has heard of."""
         self.under_way = 0
         """How many calls are between their beginning and their last delivery."""
         self._finished: list[asyncio.Future[None]] = []
@@ -90,15 +92,34 @@ class Publisher:
     ) -> list[Receipt]:
         """Append all that are logged or none, then deliver in order.
 
-        Raises `UnsupportedError` when several logs would have to agree.
+        Each envelope passes the publisher's middleware by itself, one after the other, before any
+        of them is sent; the receipt that it is given there has no position yet. What a middleware
+        keeps back is not sent, and when one fails, none is. Raises `UnsupportedError` when several
+        logs would have to agree.
         """
         self.under_way += 1
         try:
             if not self._middleware:
-                return await self.deliver_batch(envelopes, expect)
-            return await _Rendezvous(self, expect).publish(envelopes)
+                return await self._deliver_batch(envelopes, expect)
+            return await self._send_passed(envelopes, expect)
         finally:
             self._end_one()
+
+    async def _send_passed(self, envelopes: Sequence[Envelope], expect: Expect) -> list[Receipt]:
+        passed: dict[int, Envelope] = {}
+
+        async def note(place: int, envelope: Envelope) -> Receipt:
+            passed[place] = envelope
+            return Receipt(envelope.id)
+
+        receipts = [
+            await self.through_middleware(envelope, partial(note, place))
+            for place, envelope in enumerate(envelopes)
+        ]
+        sent = await self._deliver_batch(list(passed.values()), expect)
+        for place, receipt in zip(passed, sent, strict=True):
+            receipts[place] = receipt
+        return receipts
 
     async def finished(self) -> None:
         """Return when no call is under way."""
@@ -122,44 +143,57 @@ class Publisher:
                 raise UnsupportedError("expect=", f"topic {envelope.topic!r}", "no log keeps it")
             receipt = Receipt(envelope.id)
         else:
-            try:
-                [receipt] = await route.log.append([envelope], expect=expect)
-            except asyncio.CancelledError:
-                if asked is None:
-                    self._finish_later([envelope], expect)
-                raise
+            receipt = await self._append_one(route.log, envelope, expect, asked)
         if asked is None:
             self.published += 1
-        if not _is_delivered(route, receipt):
-            room = route.publish(envelope, reply_to=None if asked is None else asked.reply_to)
+        # A request that is asked again wants its answer, although the log has it already.
+        if not _is_delivered(route, receipt) or (asked is not None and receipt.duplicate):
+            room = _offer(route, envelope, receipt, None if asked is None else asked.reply_to)
             if room is not None and asked is not None:
                 asked.watch(room)
             elif room is not None:
                 await room
         return receipt
 
-    async def deliver_batch(
-        self, envelopes: Sequence[Envelope], expect: Expect, *, repeated: bool = False
+    async def _append_one(
+        self, log: EventLog, envelope: Envelope, expect: Expect, asked: Asked | None
+    ) -> Receipt:
+        known = self.known
+        try:
+            [receipt] = await log.append([envelope], expect=expect)
+        except asyncio.CancelledError:
+            if asked is None:
+                self._finish_later([envelope], expect, known)
+            raise
+        self.known = max(self.known, receipt.position or 0)
+        return receipt
+
+    async def _deliver_batch(
+        self, envelopes: Sequence[Envelope], expect: Expect, *, known: int | None = None
     ) -> list[Receipt]:
         """Append and deliver without middleware.
 
-        `repeated` says that this was tried before: what the log holds already is delivered as well.
-        Raises the first `QueueFullError` once everything was delivered.
+        `known` says that this was tried before, when the log was known up to that position: what it
+        holds behind that is ours, and not delivered yet. Raises the first `QueueFullError` once
+        everything was delivered.
         """
         routes = [self._router.route(envelope.topic) for envelope in envelopes]
         log = _one_log(routes, expect)
+        tried_at = self.known if known is None else known
         try:
             receipts = await _append(log, envelopes, routes, expect)
         except asyncio.CancelledError:
-            self._finish_later(envelopes, expect)
+            self._finish_later(envelopes, expect, tried_at)
             raise
+        self.known = max([self.known, *(receipt.position or 0 for receipt in receipts)])
         refusal: QueueFullError | None = None
         for place, (route, receipt) in enumerate(zip(routes, receipts, strict=True)):
             self.published += 1
-            if _is_delivered(route, receipt) and not (repeated and receipt.duplicate):
+            is_ours = known is not None and (receipt.position or 0) > known
+            if _is_delivered(route, receipt) and not (receipt.duplicate and is_ours):
                 continue
             try:
-                room: Awaitable[None] | None = route.publish(envelopes[place])
+                room = _offer(route, envelopes[place], receipt, None)
                 if room is not None:
                     await room
             except QueueFullError as error:
@@ -172,12 +206,10 @@ class Publisher:
             raise refusal
         return receipts
 
-    def _finish_later(self, envelopes: Sequence[Envelope], expect: Expect) -> None:
+    def _finish_later(self, envelopes: Sequence[Envelope], expect: Expect, known: int) -> None:
         # Appending again is safe: the log tells what it holds already, whatever is expected.
-        with contextlib.suppress(QueueFullError):
-            self._in_background(
-                self.deliver_batch(envelopes, expect, repeated=True), envelopes[0].topic
-            )
+        work = self._deliver_batch(envelopes, expect, known=known)
+        self._in_background(work, envelopes[0].topic)
 
 
 async def _pass_on(envelope: Envelope) -> Receipt:
@@ -215,77 +247,22 @@ async def _append(
     ]
 
 
+def _offer(
+    route: Route, envelope: Envelope, receipt: Receipt, reply_to: str | None
+) -> Awaitable[None] | None:
+    """Hand over to the transport; a refusal tells where the log has the message all the same."""
+    try:
+        room: Awaitable[None] | None = route.publish(envelope, reply_to=reply_to)
+    except QueueFullError as error:
+        if receipt.position is not None:
+            error.keep_at(receipt.position)
+        raise
+    return room
+
+
 def _offer_without_waiting(routes: Sequence[Route], envelopes: Sequence[Envelope]) -> None:
     for route, envelope in zip(routes, envelopes, strict=True):
         with contextlib.suppress(QueueFullError):
             room: Awaitable[None] | None = route.publish(envelope)
             if room is not None:
                 asyncio.ensure_future(room).cancel()
-
-
-class _Rendezvous:
-    """Where the envelopes of a batch meet, each having passed the middleware by itself.
-
-    When all that are still on their way have arrived, they are sent as one, in the order of the
-    batch. A middleware may keep one back, or try again: then they meet again. When one fails,
-    none of those that wait is sent.
-    """
-
-    def __init__(self, publisher: Publisher, expect: Expect) -> None:
-        self._publisher = publisher
-        self._expect: Expect = expect
-        self._on_their_way = 0
-        self._arrived: dict[int, tuple[Envelope, asyncio.Future[Receipt]]] = {}
-        self._sending: set[asyncio.Task[None]] = set()
-
-    async def publish(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
-        self._on_their_way = len(envelopes)
-        passing = [
-            asyncio.ensure_future(self._pass(place, envelope))
-            for place, envelope in enumerate(envelopes)
-        ]
-        try:
-            return await asyncio.gather(*passing)
-        finally:
-            for task in passing:
-                task.cancel()
-
-    async def _pass(self, place: int, envelope: Envelope) -> Receipt:
-        try:
-            receipt = await self._publisher.through_middleware(
-                envelope, partial(self._arrive, place)
-            )
-        except BaseException:
-            # The batch fails as a whole, so those that wait must not be sent without this one.
-            self._on_their_way = -1
-            raise
-        self._on_their_way -= 1
-        self._send_if_complete()
-        return receipt
-
-    async def _arrive(self, place: int, envelope: Envelope) -> Receipt:
-        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._arrived[place] = envelope, receipt
-        self._send_if_complete()
-        return await receipt
-
-    def _send_if_complete(self) -> None:
-        if self._arrived and len(self._arrived) == self._on_their_way:
-            batch = [entry for _, entry in sorted(self._arrived.items(), key=lambda item: item[0])]
-            self._arrived.clear()
-            sending = asyncio.ensure_future(self._send(batch))
-            self._sending.add(sending)
-            sending.add_done_callback(self._sending.discard)
-
-    async def _send(self, batch: Sequence[tuple[Envelope, asyncio.Future[Receipt]]]) -> None:
-        envelopes = [envelope for envelope, _ in batch]
-        try:
-            receipts = await self._publisher.deliver_batch(envelopes, self._expect)
-        except Exception as error:  # noqa: BLE001 - each of those that wait is told
-            for _, waiting in batch:
-                if not waiting.done():
-                    waiting.set_exception(error)
-        else:
-            for (_, waiting), receipt in zip(batch, receipts, strict=True):
-                if not waiting.done():
-                    waiting.set_result(receipt)

@@ -1,5 +1,6 @@
 """Sending replies: items, ends and errors of requests, logged like anything else that is said."""
 
+import logging
 from collections.abc import Awaitable
 from typing import Any
 
@@ -8,6 +9,9 @@ from hms_bus.bus import protocol
 from hms_bus.bus.composing import Composer
 from hms_bus.bus.routing import MAX_CACHED_TOPICS, Route, Router
 from hms_bus.envelope import Envelope
+from hms_bus.errors import LogError
+
+logger = logging.getLogger("hms_bus")
 
 
 class ReplySender:
@@ -68,7 +72,13 @@ class ReplySender:
 async def _append_and_send(
     log: EventLog, route: Route, envelope: Envelope, reply_to: str, control: str | None
 ) -> None:
-    await log.append([envelope])
+    try:
+        await log.append([envelope])
+    except LogError as error:
+        if envelope.type != protocol.ERROR:
+            raise
+        # The caller must hear that it failed, also when nothing can be kept any more.
+        logger.warning("an error reply could not be logged: %s", error)
     room: Awaitable[None] | None = route.publish(envelope, to=reply_to, reply_to=control)
     if room is not None:
         await room

@@ -17,6 +17,7 @@ from hms_bus.errors import (
     DisconnectedError,
     RemoteError,
     StateError,
+    UsageError,
 )
 
 T = TypeVar("T")
@@ -79,6 +80,8 @@ class Inbox:
 class Pending:
     """The replies to one request, from before it is sent until the scope ends.
 
+    Entering it raises `UsageError` when another request with the same id waits.
+
     with Pending(inbox, request.id, runtime.deadlines) as replies:
         ...                              # send the request
         reply, reply_to = await replies.next(due)
@@ -108,15 +111,18 @@ class Pending:
         self._room: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
-        self._inbox.waiting[self._request_id] = self
+        if self._inbox.waiting.setdefault(self._request_id, self) is not self:
+            raise UsageError(
+                f"a request with the id {self._request_id!r} is waiting for its answer: "
+                "replies are told apart by it, so each request needs its own"
+            )
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.ended = True
         if self._room is not None:
             self._room.cancel()
-        if self._inbox.waiting.get(self._request_id) is self:
-            del self._inbox.waiting[self._request_id]
+        del self._inbox.waiting[self._request_id]
 
     def expect(self, due: float) -> asyncio.Future[None]:
         """Return a future that is done when a reply has arrived, or fails with `TimeoutError`.

@@ -86,7 +86,7 @@ class Runtime:
         self.base_context = contextvars.copy_context()
         self.background = Background(config.max_emits)
         self.in_background = self.background.run
-        self.publisher = Publisher(self.router, hooks.publish_middleware, self.in_background)
+        self.publisher = Publisher(self.router, hooks.publish_middleware, self.background.begin)
         self.emits = Emits(self.background, self.settle, self.publisher.send)
         self.send = self.publisher.send
         self.send_batch = self.publisher.send_batch
@@ -99,6 +99,7 @@ class Runtime:
         self._serves = False
         self._subscriptions: dict[Subscription, list[Unsubscribe]] = {}
         self._servers: set[Subscription] = set()
+        self._handlers: dict[Declaration, Subscription] = {}
         self._streams: dict[MessageStream, list[Unsubscribe]] = {}
         self._system: list[Unsubscribe] = []
 
@@ -106,6 +107,8 @@ class Runtime:
 
     async def start(self, declarations: Sequence[Declaration]) -> None:
         """Subscribe the inboxes and every declared handler."""
+        if self.log is not None:
+            self.publisher.known = (await self.log.head()).position
         for link in self.links:
             inbox = link.inbox
             inbox.on_stray = partial(self._cancel_stray, link)
@@ -232,7 +235,28 @@ class Runtime:
             await self._listen_for_control()
         ends = await self.listen(declaration.pattern, subscription, declaration.options.group)
         self._subscriptions[subscription] = ends
+        self._handlers[declaration] = subscription
         return subscription
+
+    async def close_handler(self, declaration: Declaration) -> None:
+        """Unsubscribe a handler; return when it has finished, at once if it is what calls this."""
+        subscription = self._handlers.pop(declaration, None)
+        if subscription is None:  # it could not be opened
+            return
+        finishing = self.loop.create_task(self._finish(subscription))
+        self.background.begin(finishing, subscription.title)
+        if context.lane.get(None) not in subscription.lanes:
+            # Not awaited itself: when whoever waits here is cancelled, it must not be.
+            await asyncio.wait([finishing])
+
+    async def _finish(self, subscription: Subscription) -> None:
+        await self._stop_intake([subscription])
+        await subscription.drained()
+        if not self.draining:  # then the drain ends it, with the others that it has begun with
+            del self._subscriptions[subscription]
+            self._servers.discard(subscription)
+            self._service.forget(subscription.work)
+            await subscription.close()
 
     async def listen(self, pattern: Pattern, sink: Sink, group: str | None) -> list[Unsubscribe]:
         """Subscribe `sink` on every link over which `pattern` can be reached."""

@@ -46,11 +46,12 @@ class Replies(Protocol):
 class ServedCall:
     """One request while its handler runs. Cancelled by its deadline or by the caller."""
 
-    __slots__ = ("cancelled", "credit", "ended", "more", "task")
+    __slots__ = ("cancelled", "credit", "due", "ended", "more", "task")
 
     def __init__(self, task: asyncio.Task[Any], credit: int) -> None:
         self.task = task
         self.credit = credit
+        self.due = inf
         self.more: asyncio.Future[None] | None = None
         self.cancelled = False
         self.ended = False
@@ -83,14 +84,14 @@ class Service:
     def __init__(self, deadlines: Deadlines, replies: Replies) -> None:
         self._deadlines = deadlines
         self._replies = replies
-        self._calls: list[dict[str, ServedCall]] = []
+        self._calls: dict[Invoke, dict[str, ServedCall]] = {}
         self._unwanted: dict[str, None] = {}
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> None:
         """Take a control message: credit or cancellation for a call under way."""
         del reply_to
         request_id = envelope.causationid or ""
-        found = [call for calls in self._calls if (call := calls.get(request_id)) is not None]
+        found = [calls[request_id] for calls in self._calls.values() if request_id in calls]
         if envelope.type == CREDIT:
             for call in found:
                 call.grant(envelope.credit or 0)
@@ -116,8 +117,13 @@ class Service:
         Each has calls of its own: with `group=None` a bus may serve one request more than once.
         """
         calls: dict[str, ServedCall] = {}
-        self._calls.append(calls)
-        return partial(self._answer, calls, invoke)
+        answer = partial(self._answer, calls, invoke)
+        self._calls[answer] = calls
+        return answer
+
+    def forget(self, answer: Invoke) -> None:
+        """Forget what `answering` returned, if it did: its subscription has ended."""
+        self._calls.pop(answer, None)
 
     async def _answer(
         self,
@@ -179,9 +185,9 @@ class Service:
         if remaining_s == inf:
             context.deadline.set(None)
             return
-        due = self._deadlines.loop.time() + remaining_s
-        context.deadline.set(due)
-        self._deadlines.at(due, call)
+        call.due = self._deadlines.loop.time() + remaining_s
+        context.deadline.set(call)
+        self._deadlines.at(call.due, call)
 
     async def _stream(
         self,

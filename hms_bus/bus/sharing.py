@@ -1,15 +1,16 @@
 """One open log for all buses of a process that name the same one.
 
 A log has one writer. Agents that run in one process each have a bus of their own and yet write one
-log: the first bus opens it, the last one closes it. `memory:` without a name is private.
+log, whatever they call it: the first bus opens it, the last one closes it. `memory:` without a name
+is private.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from hms_bus.abc import EventLog
-from hms_bus.plugins import open_log, parse_address
+from hms_bus.plugins import identify_log, open_log, parse_address
 
 
 class _Shared:
@@ -28,7 +29,7 @@ class _Shared:
             return self.log
 
 
-_logs: dict[tuple[asyncio.AbstractEventLoop, str], _Shared] = {}
+_logs: dict[tuple[asyncio.AbstractEventLoop, Hashable], _Shared] = {}
 
 
 @asynccontextmanager
@@ -38,7 +39,7 @@ async def shared_log(url: str) -> AsyncGenerator[EventLog, None]:
         async with open_log(url) as private:
             yield private
         return
-    key = (asyncio.get_running_loop(), url)
+    key = (asyncio.get_running_loop(), await asyncio.to_thread(identify_log, url))
     shared = _logs.setdefault(key, _Shared())
     shared.users += 1
     try:

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Self
+from typing import Any, Self
 
-from hms_bus.bus import context
+from hms_bus.bus import context, waits
 from hms_bus.bus.mailbox import Mailbox
 from hms_bus.bus.message import Message
 from hms_bus.bus.stats import Counters, SubscriptionStats
@@ -30,6 +30,8 @@ class MessageStream:
         self._holds_one = False
         self._is_closed = False
         self._has_ended = False
+        self._reader: asyncio.Task[Any] | None = None
+        self._has_more_readers = False
         self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = self._mailbox.offer
 
     @property
@@ -42,6 +44,9 @@ class MessageStream:
 
     async def __anext__(self) -> Message:
         self.finish_one()
+        if (task := asyncio.current_task()) is not self._reader:
+            self._has_more_readers = self._reader is not None and not self._reader.done()
+            self._reader = task
         while True:
             if self._is_closed:
                 raise StopAsyncIteration
@@ -105,9 +110,15 @@ class MessageStream:
         self._counters.dropped += 1
 
     def before_wait(self, room: asyncio.Future[None]) -> list[str]:
-        """Let every publisher wait: who reads the stream is not known."""
+        """Let every publisher wait but the one who reads the stream, as it would wait for itself.
+
+        With several readers, another one may go on.
+        """
         del room
-        return []
+        task = waits.waiting_task()
+        if task is None or task is not self._reader or self._has_more_readers:
+            return []
+        return [self.title, self.title]
 
     def grow(self) -> None:
         """Do nothing: a stream has one reader."""

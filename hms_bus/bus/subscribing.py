@@ -62,6 +62,7 @@ class Subscribing:
         return handler
 
     async def __aenter__(self) -> MessageStream:
+        self._check_stream()
         runtime = self._runtime()
         await runtime.settle()
         pattern = parse_pattern(self._pattern)
@@ -79,3 +80,13 @@ class Subscribing:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._scope.aclose()
+
+    def _check_stream(self) -> None:
+        if self._serves:
+            raise ConfigError("bus.serve needs a handler: a stream does not serve, it only reads")
+        for name, is_given in (
+            ("middleware", bool(self._middleware)),
+            (f"concurrency={self._options.concurrency}", self._options.concurrency != 1),
+        ):
+            if is_given:
+                raise ConfigError(f"a stream has one reader and no handler: leave out {name}")

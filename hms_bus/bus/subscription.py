@@ -77,13 +77,13 @@ class Subscription:
         "_keeper",
         "_keyed",
         "_lanes",
-        "_work",
         "counters",
         "mailbox",
         "name",
         "offer",
         "options",
         "pattern",
+        "work",
     )
 
     def __init__(
@@ -100,7 +100,7 @@ class Subscription:
         self.name = name
         self.options = options
         self.counters = Counters()
-        self._work = work
+        self.work = work
         self._checks_expiry = checks_expiry
         self._keeper = keeper
         self._lanes: list[asyncio.Task[None]] = []
@@ -160,8 +160,11 @@ class Subscription:
         self.mailbox.can_grow = self.can_grow
 
     async def _run(self) -> None:  # noqa: C901, PLR0912 - one loop, see its first line
-        """Take and handle for ever. Written out, since a call for each step would cost a third."""
-        mailbox, counters, work = self.mailbox, self.counters, self._work
+        """Take and handle for ever. Written out, since a call for each step would cost a third.
+
+        How it handles one message stands in `_handle` once more.
+        """
+        mailbox, counters, work = self.mailbox, self.counters, self.work
         queue, pop, set_cause = mailbox.queue, mailbox.queue.popleft, context.cause.set
         keyed, checks_expiry = self._keyed, self._checks_expiry
         takers, create_future = mailbox.takers, self._keeper.loop.create_future
@@ -171,14 +174,14 @@ class Subscription:
         # Whoever opened the bus may have been serving a request: its deadline is not ours.
         context.deadline.set(None)
         mailbox.in_progress += 1
-        started = time.perf_counter_ns()
+        counters.busy_ns -= time.perf_counter_ns()
         while True:
             if queue and not mailbox.ranked and not mailbox.publishers:
                 item = pop()
             elif (taken := mailbox.take()) is not None:
                 item = taken
             else:
-                counters.busy_ns += time.perf_counter_ns() - started
+                counters.busy_ns += time.perf_counter_ns()
                 mailbox.in_progress -= 1
                 if self._idle and self.load == 0:
                     self._tell_idle()
@@ -188,7 +191,7 @@ class Subscription:
                 takers.append(taker)
                 await taker
                 mailbox.in_progress += 1
-                started = time.perf_counter_ns()
+                counters.busy_ns -= time.perf_counter_ns()
                 burst = 0
                 continue
             envelope, reply_to = item
@@ -229,14 +232,14 @@ class Subscription:
             )
 
     async def _handle(self, item: Item) -> None:
-        """Handle one message as `_run` does, for those that share a key."""
+        """Handle one message that has a key. Mirrors what `_run` does with one that has none."""
         envelope, reply_to = item
         try:
             if self._checks_expiry and envelope.expirytime is not None and is_expired(envelope):
                 self.counters.expired += 1
                 return
             context.cause.set(envelope)
-            if await self._work(envelope, reply_to) is EXPIRED:
+            if await self.work(envelope, reply_to) is EXPIRED:
                 self.counters.expired += 1
             else:
                 self.counters.handled += 1
@@ -270,6 +273,12 @@ class Subscription:
         self._lanes.clear()
         return left
 
+    @property
+    def _busy_ns(self) -> int:
+        """How long the lanes have been at work, those included that are."""
+        # Each of those has only subtracted the time when it began.
+        return self.counters.busy_ns + self.mailbox.in_progress * time.perf_counter_ns()
+
     def stats(self) -> SubscriptionStats:
         """Return the counters as they are now."""
         counters = self.counters
@@ -285,7 +294,7 @@ class Subscription:
             failed=counters.failed,
             dropped=counters.dropped,
             expired=counters.expired,
-            mean_handler_s=counters.busy_ns / through / 1e9 if through else 0.0,
+            mean_handler_s=self._busy_ns / through / 1e9 if through else 0.0,
         )
 
 

@@ -65,6 +65,12 @@ def _leave(task: asyncio.Task[Any], room: asyncio.Future[None]) -> None:
         _waits_for.pop(task, None)
 
 
+def waiting_task() -> asyncio.Task[Any] | None:
+    """Return the current task, if a message made it publish and it would wait for room itself."""
+    may_wait = _may_wait.get() and context.cause.get() is not None
+    return asyncio.current_task() if may_wait else None
+
+
 def without_waiting(
     send: Callable[[Envelope], Awaitable[None] | None], envelope: Envelope
 ) -> Awaitable[None] | None:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypedDict
 from unittest.mock import AsyncMock
 from uuid import UUID
 
@@ -162,6 +162,53 @@ async def test_a_capture_that_does_not_fit_names_itself() -> None:
     with pytest.raises(DecodeError) as caught:
         await call(handler, message(topic="orders.eu.many"))
     assert (caught.value.field, caught.value.topic) == ("{n}", "orders.eu.many")
+
+
+class Unknown:
+    """A class that no text can become."""
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [Unknown, Unknown | None, Order, Place, list[int], dict[str, int], Model, int | Unknown, 5],
+)
+def test_a_capture_that_no_token_fits_is_refused_where_it_is_declared(hint: Any) -> None:
+    async def handler(n: Any) -> None: ...
+
+    handler.__annotations__["n"] = hint
+    with pytest.raises(ConfigError, match=r"handler .*handler: (parameter 'n'|an annotation)"):
+        read(handler)
+
+
+@pytest.mark.parametrize(
+    ("hint", "token", "value"),
+    [
+        (int | None, "5", 5),
+        (int | str, "x", "x"),
+        (Annotated[int, msgspec.Meta(ge=1)], "5", 5),
+        (object, "5", "5"),
+        (bool, "true", True),
+    ],
+)
+async def test_a_capture_may_be_one_of_several(hint: Any, token: str, value: Any) -> None:
+    async def handler(n: Any) -> Any:
+        return n
+
+    handler.__annotations__["n"] = hint
+    assert await call(handler, message(topic=f"orders.eu.{token}")) == value
+
+
+async def test_what_is_injected_may_be_optional() -> None:
+    async def handler(
+        order: Order,
+        msg: Message | None = None,
+        env: Optional[Envelope] = None,  # noqa: UP045 - as many still write it
+        bus: Bus | None = None,
+    ) -> Any:
+        return order, msg, env, bus
+
+    given = message({"n": 1})
+    assert await call(handler, given) == (Order(1), given, given.envelope, BUS)
 
 
 # -- payload types -------------------------------------------------------------------------------
@@ -407,3 +454,10 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], text: str
         Bus().subscribe("a", **options)
     with pytest.raises(ConfigError, match=text):
         Bus().serve("a", **options)
+
+
+async def test_what_no_payload_becomes_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(ConfigError, match="is no type of payload"):
+
+        @Bus().subscribe("a")
+        async def handle(call: Callable[[], int]) -> None: ...

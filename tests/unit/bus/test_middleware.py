@@ -367,3 +367,18 @@ async def test_timeout_leaves_a_quick_handler_alone() -> None:
 
     wrapped: Callable[[Message], Awaitable[Any]] = timeout(30)(quick)
     assert await wrapped(MESSAGE) == "a"
+
+
+@pytest.mark.parametrize("wrong", [retry, [5], [retry(), None]])
+def test_what_wraps_no_handler_is_refused_where_it_is_given(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="middleware"):
+        Bus().subscribe("a", middleware=wrong)
+    with pytest.raises(ConfigError, match="middleware"):
+        Bus().serve("a", middleware=wrong)
+
+
+def test_a_timeout_is_a_duration() -> None:
+    assert callable(timeout("2s"))
+    for wrong in (0, -1, "soon"):
+        with pytest.raises(ConfigError):
+            timeout(wrong)

@@ -1,6 +1,7 @@
 """Publishing through a log: what is durable is delivered, all or none, and what `expect` means."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from hms_bus.bus.middleware import Publish
 from hms_bus.errors import (
     ConflictError,
     EncodeError,
+    HopLimitError,
     QueueFullError,
     StateError,
     TopicError,
@@ -332,31 +334,113 @@ async def test_middleware_that_fails_for_one_stops_the_batch() -> None:
             await bus.publish_many([("a", 1), ("a", 2), ("a", 3)])
         await turns()
         assert (await bus.log.head()).position == 0
-    assert (got, calls) == ([], [1, 2, 3])
+    assert (got, calls) == ([], [1, 2])
 
 
-async def test_middleware_may_try_a_batch_again() -> None:
-    bus, failures = Bus(log="memory:"), [ConflictError]
+async def test_middleware_that_sends_twice_sends_one_of_a_batch_once() -> None:
+    bus = Bus(log="memory:")
     got = collecting(bus)
 
     @bus.publish_middleware
-    def again(publish: Publish) -> Publish:
+    def twice(publish: Publish) -> Publish:
         async def send(envelope: Envelope) -> Receipt:
-            try:
-                return await publish(envelope)
-            except ConflictError:
-                failures.append(ConflictError)
-                return await publish(envelope)
+            await publish(envelope)
+            return await publish(envelope)
 
         return send
 
     async with bus:
-        await bus.publish("a", "first")
-        with pytest.raises(ConflictError):
-            await bus.publish_many([("a", 1), ("a", 2)], expect="none")
-        assert len(failures) == 3
-        await bus.publish_many([("a", 1), ("a", 2)], expect=1)
-    assert got == ["first", 1, 2]
+        receipts = await bus.publish_many([("a", 1), ("a", 2)])
+    assert got == [1, 2]
+    assert [receipt.position for receipt in receipts] == [1, 2]
+
+
+@pytest.mark.parametrize("log", [None, "memory:"])
+async def test_middleware_that_lets_one_pass_at_a_time_holds_up_no_batch(log: str | None) -> None:
+    bus, lock = Bus(log=log), asyncio.Lock()
+    got = collecting(bus)
+
+    @bus.publish_middleware
+    def one_at_a_time(publish: Publish) -> Publish:
+        async def send(envelope: Envelope) -> Receipt:
+            async with lock:
+                return await publish(envelope)
+
+        return send
+
+    async with bus, asyncio.timeout(10):
+        await bus.publish_many([("a", n) for n in range(5)])
+    assert got == [0, 1, 2, 3, 4]
+
+
+async def test_a_duplicate_is_not_delivered_again_when_its_publish_is_cancelled() -> None:
+    bus = Bus(log="memory:")
+    got = collecting(bus)
+    async with bus:
+        await bus.publish("a", "one", id="1")
+    async with opened_with_slow_log(bus) as log:
+        log.gate.set()
+        await bus.publish("a", "one", id="2")
+        log.gate.clear()
+        again = asyncio.ensure_future(bus.publish("a", "one", id="2"))
+        await turns()
+        again.cancel()
+        await turns()
+        log.gate.set()
+    assert got == ["one", "one"]
+
+
+async def test_what_the_log_took_is_delivered_also_when_much_was_cancelled() -> None:
+    bus = Bus(log="memory:", max_emits=1)
+    got = collecting(bus)
+    async with opened_with_slow_log(bus) as log:
+        tasks = [asyncio.ensure_future(bus.publish("a", n)) for n in range(10)]
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await turns()
+        log.gate.set()
+    assert sorted(got) == list(range(10))
+
+
+async def test_a_refusal_on_a_logged_topic_tells_where_the_message_is_kept() -> None:
+    bus, gate = Bus(log="memory:"), asyncio.Event()
+
+    @bus.subscribe("a", max_queue=1, overflow="error")
+    async def slow() -> None:
+        await gate.wait()
+
+    async with bus:
+        await bus.publish("a", 1)
+        await turns()
+        await bus.publish("a", 2)
+        with pytest.raises(QueueFullError, match="keeps the message at position 3") as refused:
+            await bus.publish("a", 3)
+        assert (refused.value.position, refused.value.retryable) == (3, False)
+        assert (await bus.log.head()).position == 3
+        gate.set()
+
+
+async def test_publishers_that_give_up_waiting_do_not_fill_the_queue_without_bound() -> None:
+    bus, gate = Bus(), asyncio.Event()
+
+    @bus.subscribe("a", max_queue=2)
+    async def slow() -> None:
+        await gate.wait()
+
+    async def publish_impatiently() -> None:
+        for n in range(5000):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await bus.publish("a", n)
+
+    async with bus:
+        with pytest.raises(QueueFullError):
+            await publish_impatiently()
+        assert bus.stats().subscriptions[0].queued < 1100
+        gate.set()
+        await turns(50)
+        await bus.publish("a", "again")
 
 
 async def test_a_conflict_reaches_the_caller_of_a_batch_behind_middleware() -> None:
@@ -370,7 +454,7 @@ async def test_a_conflict_reaches_the_caller_of_a_batch_behind_middleware() -> N
 # -- as it is --------------------------------------------------------------------------------------
 
 
-async def test_forward_changes_nothing() -> None:
+async def test_forward_changes_nothing_but_the_hops() -> None:
     bus, seen = Bus(log="memory:"), list[Envelope]()
 
     @bus.subscribe("a")
@@ -380,7 +464,27 @@ async def test_forward_changes_nothing() -> None:
     sent = event("a", {"n": 1}, source="/elsewhere", hops=60)
     async with bus:
         receipt = await bus.forward(sent)
-    assert (seen, receipt.id, receipt.position) == ([sent], sent.id, 1)
+    assert (seen, receipt.id, receipt.position) == ([sent.replace(hops=61)], sent.id, 1)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+async def test_a_handler_that_forwards_in_a_loop_is_stopped(*, is_new: bool) -> None:
+    """Also one that forwards an envelope of its own making, whose hops would start again."""
+    bus, hops, errors = Bus(max_hops=5), list[int](), list[BaseException]()
+    bus.on_error(lambda error, _: errors.append(error))
+
+    @bus.subscribe("a")
+    async def again(envelope: Envelope) -> None:
+        hops.append(envelope.hops or 0)
+        if len(hops) < 100:
+            await bus.forward(event("a") if is_new else envelope)
+
+    async with bus:
+        await bus.publish("a")
+    assert hops == list(range(6))
+    [error] = errors
+    assert isinstance(error, HopLimitError)
+    assert (error.topic, error.hops, error.limit) == ("a", 6, 5)
 
 
 async def test_a_closed_bus_refuses() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 import msgspec
 import pytest
@@ -17,10 +17,11 @@ from hms_bus.errors import (
     DisconnectedError,
     EncodeError,
     HopLimitError,
+    LogReadOnlyError,
     NoRespondersError,
-    QueueFullError,
     StateError,
     TopicError,
+    UsageError,
 )
 from tests.support.turns import turns
 
@@ -240,9 +241,10 @@ async def test_a_full_service_refuses() -> None:
         await turns()
         waiting.append(asyncio.ensure_future(bus.request("busy")))
         await turns()
-        with pytest.raises(QueueFullError) as caught:
+        with pytest.raises(RemoteError, match="is full") as caught:
             await bus.request("busy")
         assert (caught.value.code, caught.value.retryable) == ("RESOURCE_EXHAUSTED", True)
+        assert bus.stats().subscriptions[0].dropped == 1
         gate.set()
         await asyncio.gather(*waiting)
 
@@ -424,7 +426,7 @@ async def test_a_value_that_has_no_form_is_an_error_of_the_agent() -> None:
     async with bus:
         with pytest.raises(RemoteError) as caught:
             await bus.request("odd", timeout=30)
-    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.code == "INTERNAL"
     assert "is no payload" in caught.value.message
 
 
@@ -515,17 +517,23 @@ class _Undo:
 # -- deadlines travel and cancellation arrives -----------------------------------------------------
 
 
+def time_left_s() -> float:
+    call = context.deadline.get()
+    assert call is not None
+    return call.due - asyncio.get_running_loop().time()
+
+
 async def test_a_nested_request_has_no_more_time_than_its_outer_one() -> None:
     bus, left = serving_bus(), list[float]()
 
     @bus.serve("outer")
     async def outer() -> None:
-        left.append((context.deadline.get() or 0) - asyncio.get_running_loop().time())
+        left.append(time_left_s())
         await bus.request("inner", timeout=3600)
 
     @bus.serve("inner")
     async def inner(envelope: Envelope) -> None:
-        left.append((context.deadline.get() or 0) - asyncio.get_running_loop().time())
+        left.append(time_left_s())
         assert envelope.expires_ns is not None
         left.append((envelope.expires_ns - time.time_ns()) / 1e9)
 
@@ -571,7 +579,7 @@ async def test_a_stream_has_no_more_time_than_the_request_that_reads_it() -> Non
 
 
 async def test_an_event_has_no_deadline_of_the_request_before_it() -> None:
-    bus, deadlines = Bus(), list[float | None]()
+    bus, deadlines = Bus(), list[context.Deadline | None]()
 
     @bus.serve("a", concurrency=1)
     async def answer() -> None:
@@ -581,6 +589,36 @@ async def test_an_event_has_no_deadline_of_the_request_before_it() -> None:
         await bus.request("a")
         await bus.publish("a")
     assert [deadline is None for deadline in deadlines] == [False, True]
+
+
+async def test_a_deadline_ends_with_its_call_also_for_the_tasks_that_it_leaves_behind() -> None:
+    bus, during, after = serving_bus(), list[float](), list[Any]()
+    has_ended, left_behind = asyncio.Event(), list[asyncio.Task[None]]()
+
+    async def work_on() -> None:
+        during.append(time_left_s())
+        await has_ended.wait()
+        # More than the call had, so that its deadline would be the earlier one.
+        after.append(await bus.request("time", timeout=7200, returns=float))
+        async with bus.request_stream("time", returns=float) as items:
+            after.extend([item async for item in items])
+
+    @bus.serve("start")
+    async def start() -> None:
+        left_behind.append(asyncio.ensure_future(work_on()))
+        await turns()
+
+    @bus.serve("time")
+    async def tell() -> float:
+        return -1 if context.deadline.get() is None else time_left_s()
+
+    async with bus:
+        await bus.request("start", timeout=30)
+        has_ended.set()
+        await asyncio.gather(*left_behind)
+    assert 0 < during[0] <= 30.001
+    assert after[0] > 3600
+    assert after[1] == -1
 
 
 @pytest.mark.parametrize("log", [None, "memory:"])
@@ -786,13 +824,46 @@ async def test_a_request_that_is_repeated_is_served_once_at_a_time() -> None:
     assert calls == ["once"]
 
 
-async def test_two_requests_with_one_id_do_not_break_each_other() -> None:
+@pytest.mark.parametrize("way", ["request", "request_many", "request_stream"])
+async def test_an_id_that_waits_for_its_answer_is_refused_to_another_request(way: str) -> None:
+    bus, gate = Bus(), asyncio.Event()
+
+    @bus.serve("echo")
+    async def echo(n: int) -> int:
+        await gate.wait()
+        return n
+
+    async def ask_again() -> Any:
+        if way == "request_stream":
+            async with bus.request_stream("echo", 2, id="same") as items:
+                return [item async for item in items]
+        return await getattr(bus, way)("echo", 2, id="same")
+
+    async with bus:
+        first = asyncio.ensure_future(bus.request("echo", 1, id="same"))
+        await turns()
+        with pytest.raises(UsageError, match="'same' is waiting for its answer"):
+            await ask_again()
+        gate.set()
+        assert await first == 1
+        assert await bus.request("echo", 3, id="same") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ttl", 60), ("expirytime", "2100-01-01T00:00:00Z"), ("ttl", 0)]
+)
+async def test_a_request_has_a_timeout_and_no_other_expiry(name: str, value: Any) -> None:
+    option: dict[str, Any] = {name: value}
     async with serving_bus() as bus:
-        waiting = [
-            asyncio.ensure_future(bus.request("wait", id="same", timeout=0.02)) for _ in range(2)
-        ]
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(result) for result in results] == [DeadlineExceededError] * 2
+        for ask in (
+            lambda: bus.request("double", Query(1), **option),
+            lambda: bus.request_many("double", Query(1), count=1, **option),
+            lambda: bus.request_stream("double", Query(1), **option).__aenter__(),
+        ):
+            with pytest.raises(EncodeError, match="use timeout=") as caught:
+                await ask()
+            assert caught.value.field == name
+        assert await bus.request("double", Query(1), ttl=None, returns=Answer) == Answer(2)  # pyright: ignore[reportArgumentType]
 
 
 # -- open and closed -------------------------------------------------------------------------------
@@ -899,3 +970,32 @@ async def test_a_status_is_an_answer_and_no_failure(caplog: pytest.LogCaptureFix
         assert (stats["ask.for"].handled, stats["ask.for"].failed) == (0, 1)
     assert "handler" in caplog.text
     assert caplog.text.count("failed on") == 1
+
+
+async def test_a_request_that_is_asked_again_under_its_id_is_answered_again() -> None:
+    bus = Bus(log="memory:")
+
+    @bus.serve("double")
+    async def double(n: int) -> int:
+        return 2 * n
+
+    async with bus:
+        assert await bus.request("double", 1, id="req-1", returns=int) == 2
+        assert await bus.request("double", 1, id="req-1", returns=int) == 2
+
+
+async def test_a_caller_hears_of_a_reply_that_cannot_be_logged() -> None:
+    bus = Bus(log="memory:", logged=("$reply.>",))
+
+    @bus.serve("double")
+    async def double(n: int) -> int:
+        return 2 * n
+
+    async with bus:
+
+        async def fail(*_: object, **__: object) -> NoReturn:
+            raise LogReadOnlyError("the disk is full", path="run.db")
+
+        bus.log.append = fail  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(RemoteError, match="the disk is full"):
+            await bus.request("double", 1)

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from hms_bus import Bus
+from hms_bus.errors import StateError
 
 
 def test_main_runs_inside_the_open_bus_and_what_it_published_is_handled() -> None:
@@ -62,3 +63,8 @@ def test_a_signal_cancels_main_and_drains(number: signal.Signals) -> None:
     bus.run(main)
     assert handled == [1]
     assert signal.getsignal(number) == before
+
+
+async def test_inside_a_running_loop_the_scope_is_named() -> None:
+    with pytest.raises(StateError, match="async with"):
+        Bus().run()

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from hms_bus import Bus, Message, RemoteError
+from hms_bus.config import BusConfig
 from hms_bus.errors import (
     ConfigError,
     DeadlineExceededError,
     NoRespondersError,
     StateError,
     UnsupportedError,
+    UsageError,
 )
 from hms_bus.topics import parse_pattern
 from hms_bus.transports.direct import DirectTransport
@@ -68,6 +70,53 @@ async def test_one_scope_at_a_time() -> None:
         await bus.publish("a")
     async with bus:
         pass
+
+
+async def test_a_bus_that_is_still_being_closed_is_not_opened_again() -> None:
+    bus, gate, got = Bus(), asyncio.Event(), list[int]()
+
+    @bus.subscribe("a")
+    async def take(n: int) -> None:
+        await gate.wait()
+        got.append(n)
+
+    async def use(n: int) -> None:
+        async with bus:
+            await bus.publish("a", n)
+
+    using = asyncio.ensure_future(use(1))
+    await turns()
+    with pytest.raises(StateError, match="still being closed"):
+        await use(2)
+    assert not using.done()
+    gate.set()
+    await using
+    await use(3)
+    assert got == [1, 3]
+
+
+async def test_closing_twice_closes_once() -> None:
+    bus, gate = Bus(), asyncio.Event()
+
+    @bus.subscribe("a")
+    async def take() -> None:
+        await gate.wait()
+
+    await bus.__aenter__()
+    await bus.publish("a")
+    closing = asyncio.ensure_future(bus.__aexit__())
+    await turns()
+    await bus.__aexit__()
+    gate.set()
+    await closing
+    await bus.__aexit__()
+    assert not bus.is_open
+
+
+@pytest.mark.parametrize("also", [{"url": "direct://x"}, {"log": "memory:"}, {"max_hops": 3}])
+def test_a_configuration_and_settings_beside_it_contradict_each_other(also: Any) -> None:
+    with pytest.raises(ConfigError, match=f"config= and {next(iter(also))}"):
+        Bus(config=BusConfig(), **also)
 
 
 async def test_a_bus_that_could_not_be_opened_is_closed_and_may_try_again(tmp_path: Any) -> None:
@@ -580,6 +629,168 @@ async def test_by_default_all_is_logged_but_the_systems_own() -> None:
     assert replies == ["$reply.ask"]
 
 
+# -- ending a handler ------------------------------------------------------------------------------
+
+
+async def test_a_handler_that_is_unsubscribed_finishes_what_it_accepted_and_hears_no_more() -> None:
+    bus, gate, got = Bus(), asyncio.Event(), list[int]()
+
+    @bus.subscribe("a")
+    @bus.subscribe("b")
+    async def take(n: int) -> None:
+        await gate.wait()
+        got.append(n)
+
+    @bus.subscribe("a")
+    async def stay() -> None: ...
+
+    async with bus:
+        for n in range(3):
+            await bus.publish("a", n)
+        ending = asyncio.ensure_future(bus.unsubscribe(take))
+        await turns()
+        assert not ending.done()
+        await bus.publish("a", 3)
+        gate.set()
+        await ending
+        assert got == [0, 1, 2]
+        await bus.publish("b", 4)
+        [stats] = bus.stats().subscriptions
+        assert "stay" in stats.handler
+    async with bus:
+        await bus.publish("a", 5)
+    assert got == [0, 1, 2]
+
+
+async def test_sessions_that_come_and_go_leave_nothing_behind() -> None:
+    bus, answers = Bus(), list[Any]()
+    async with bus:
+        runtime = bus._opened()
+        [link] = runtime.links
+        assert isinstance(link.transport, DirectTransport)
+        bus.serve("other")(_answer)
+        assert await bus.request("other", 1) == 1
+        before = len(link.transport._switchboard.index)
+        for n in range(50):
+
+            async def answer(n: int) -> int:
+                return n
+
+            bus.serve(f"session.{n}")(answer)
+            answers.append(await bus.request(f"session.{n}", n))
+            await bus.unsubscribe(answer)
+            with pytest.raises(NoRespondersError):
+                await bus.request(f"session.{n}", n)
+        assert len(link.transport._switchboard.index) == before
+        assert len(bus.stats().subscriptions) == 1
+        assert (len(runtime._servers), len(runtime._handlers)) == (1, 1)
+        assert len(runtime._service._calls) == 1
+        assert (len(bus._declarations.made), len(bus._declarations._signatures)) == (1, 1)
+        assert not runtime.background
+    assert answers == list(range(50))
+
+
+async def _answer(n: int) -> int:
+    return n
+
+
+@pytest.mark.parametrize("is_in_task", [False, True])
+async def test_a_handler_may_unsubscribe_itself(*, is_in_task: bool) -> None:
+    bus, got = Bus(), list[int]()
+
+    @bus.subscribe("a")
+    async def once(n: int) -> None:
+        got.append(n)
+        if n == 0:
+            ending = bus.unsubscribe(once)
+            await (asyncio.create_task(ending) if is_in_task else ending)
+            got.append(-1)
+
+    async with bus:
+        await bus.publish("a", 0)
+        await bus.publish("a", 1)
+        await turns(20)
+        await bus.publish("a", 2)
+        assert bus.stats().subscriptions == []
+    assert got == [0, -1, 1]
+
+
+async def test_a_closed_bus_forgets_a_handler_and_an_unknown_one_is_told() -> None:
+    bus = Bus()
+
+    @bus.subscribe("a")
+    async def take() -> None: ...
+
+    await bus.unsubscribe(take)
+    with pytest.raises(UsageError, match="take is no handler of this bus"):
+        await bus.unsubscribe(take)
+    async with bus:
+        assert bus.stats().subscriptions == []
+        with pytest.raises(UsageError):
+            await bus.unsubscribe(take)
+
+
+async def test_a_method_is_unsubscribed_of_its_own_object_only() -> None:
+    class Agent:
+        def __init__(self) -> None:
+            self.got: list[int] = []
+
+        async def take(self, n: int) -> None:
+            self.got.append(n)
+
+    bus, ann, bob = Bus(), Agent(), Agent()
+    for agent in (ann, bob):
+        bus.subscribe("a")(agent.take)
+    async with bus:
+        await bus.unsubscribe(ann.take)
+        await bus.publish("a", 1)
+    assert (ann.got, bob.got) == ([], [1])
+
+
+async def test_who_gives_up_waiting_for_a_handler_to_end_does_not_keep_it() -> None:
+    bus, gate, got = Bus(), asyncio.Event(), list[int]()
+
+    @bus.subscribe("a")
+    async def take(n: int) -> None:
+        await gate.wait()
+        got.append(n)
+
+    async with bus:
+        await bus.publish("a", 1)
+        ending = asyncio.ensure_future(bus.unsubscribe(take))
+        await turns()
+        ending.cancel()
+        await asyncio.wait([ending])
+        await bus.publish("a", 2)
+        gate.set()
+        await turns(20)
+        assert bus.stats().subscriptions == []
+    assert got == [1]
+
+
+@pytest.mark.parametrize("url", ["direct://", "direct://name"])
+async def test_a_handler_that_is_unsubscribed_while_the_bus_closes_is_finished(url: str) -> None:
+    bus, gate, got = Bus(url), asyncio.Event(), list[int]()
+
+    @bus.subscribe("a")
+    async def take(n: int) -> None:
+        await gate.wait()
+        got.append(n)
+
+    async def use() -> None:
+        async with bus:
+            for n in range(3):
+                await bus.publish("a", n)
+
+    using = asyncio.ensure_future(use())
+    await turns(10)
+    ending = asyncio.ensure_future(bus.unsubscribe(take))
+    await turns()
+    gate.set()
+    await asyncio.gather(using, ending)
+    assert got == [0, 1, 2]
+
+
 # -- hops ------------------------------------------------------------------------------------------
 
 
@@ -635,7 +846,7 @@ async def test_a_hundred_thousand_messages_leave_nothing_behind() -> None:
         assert len(asyncio.all_tasks() - before) <= 11
         assert len(runtime.background) == 0
         assert link.inbox.waiting == {}
-        assert all(not calls for calls in runtime._service._calls)
+        assert not any(runtime._service._calls.values())
         assert len(runtime.deadlines) <= 2048
         for subscription in runtime._subscriptions:
             assert subscription.load == 0

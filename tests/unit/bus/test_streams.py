@@ -7,7 +7,7 @@ import pytest
 
 from hms_bus import Bus, Message
 from hms_bus.bus import context
-from hms_bus.errors import QueueFullError, StateError, TopicError
+from hms_bus.errors import ConfigError, QueueFullError, StateError, TopicError
 from tests.support.turns import turns
 
 
@@ -194,3 +194,66 @@ async def test_one_scope_may_be_entered_again() -> None:
             async with scope as messages:
                 await bus.publish("a", n)
                 assert (await anext(messages)).data == n
+
+
+# -- waiting for oneself ---------------------------------------------------------------------------
+
+
+async def test_a_reader_that_would_wait_for_itself_is_told() -> None:
+    async with Bus() as bus, bus.subscribe("a", max_queue=1) as messages:
+        await bus.publish("a", 1)
+        assert (await anext(messages)).data == 1
+        await bus.publish("a", 2)
+        with pytest.raises(QueueFullError) as caught:
+            await bus.publish("a", 3)
+        bus.emit("a", 4)
+        assert [(await anext(messages)).data for _ in range(2)] == [2, 4]
+    assert caught.value.cycle == ("a (stream)", "a (stream)")
+
+
+async def test_a_reader_that_no_message_causes_may_still_emit_onto_its_full_stream() -> None:
+    async with Bus() as bus, bus.subscribe("a", max_queue=1) as messages:
+        async with bus.subscribe("b"):
+            await bus.publish("a", 1)
+            await anext(messages)
+        assert context.cause.get() is None
+        for n in (2, 3):
+            bus.emit("a", n)
+        assert [(await anext(messages)).data for _ in range(2)] == [2, 3]
+
+
+async def test_a_reader_waits_when_another_task_reads_as_well() -> None:
+    async with Bus() as bus, bus.subscribe("a", max_queue=1) as messages:
+        is_full, got = asyncio.Event(), list[int]()
+
+        async def read_rest() -> None:
+            got.append((await anext(messages)).data)
+            await is_full.wait()
+            got.extend([(await anext(messages)).data for _ in range(2)])
+
+        other = asyncio.ensure_future(read_rest())
+        await turns()
+        await bus.publish("a", 0)
+        await turns()
+        await bus.publish("a", 1)
+        got.append((await anext(messages)).data)
+        await bus.publish("a", 2)
+        asyncio.get_running_loop().call_soon(is_full.set)
+        await bus.publish("a", 3)
+        await other
+    assert got == [0, 1, 2, 3]
+
+
+async def test_what_a_stream_cannot_do_is_refused() -> None:
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"middleware": [lambda handler: handler]}, "middleware"),  # pyright: ignore[reportUnknownLambdaType]
+        ({"concurrency": 5}, "concurrency=5"),
+    ]
+    async with Bus() as bus:
+        for options, text in refused:
+            with pytest.raises(ConfigError, match=f"a stream .* {text}"):
+                await bus.subscribe("a", **options).__aenter__()
+        serving: Any = bus.serve("a")
+        with pytest.raises(ConfigError, match="serve"):
+            await serving.__aenter__()
+        assert bus.stats().subscriptions == []

@@ -682,7 +682,7 @@ async def test_two_lanes_do_not_mix_up_their_causes() -> None:
 
 async def test_a_bus_that_is_opened_by_a_handler_does_not_inherit_its_message() -> None:
     inner, outer = Bus(), Bus()
-    seen: list[tuple[Envelope | None, float | None]] = []
+    seen: list[tuple[Envelope | None, context.Deadline | None]] = []
 
     @inner.subscribe("a")
     async def take() -> None:
@@ -726,3 +726,70 @@ async def test_stats_tell_what_was_done() -> None:
     assert (subscription.queued, subscription.in_progress) == (0, 0)
     assert "take" in subscription.handler
     assert subscription.mean_handler_s > 0
+
+
+async def test_the_mean_counts_the_time_of_a_lane_that_is_still_busy() -> None:
+    bus, gate = Bus(), asyncio.Event()
+
+    @bus.subscribe("a", concurrency=2)
+    async def take(n: int) -> None:
+        if n:
+            await gate.wait()
+
+    async with bus:
+        for n in (0, 1, 0, 1):
+            await bus.publish("a", n)
+        await turns()
+        [early] = bus.stats().subscriptions
+        await asyncio.sleep(0.001)
+        [later] = bus.stats().subscriptions
+        gate.set()
+        await turns()
+        [ended] = bus.stats().subscriptions
+        await asyncio.sleep(0.001)
+        assert bus.stats().subscriptions == [ended]
+    assert (early.in_progress, early.handled) == (2, 2)
+    assert 0 < early.mean_handler_s < later.mean_handler_s
+    assert (ended.in_progress, ended.handled) == (0, 4)
+    assert ended.mean_handler_s > 0
+
+
+# -- with and without a key ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_message_with_a_key_fares_like_one_without(key: str | None) -> None:
+    """One loop handles those without, another function those with a key: both do the same."""
+    causes: list[Any] = []
+    errors: list[BaseException] = []
+    bus = Bus()
+    bus.on_error(lambda error, _: errors.append(error))
+    option: dict[str, Any] = {} if key is None else {"partitionkey": key}
+
+    @bus.subscribe("events", concurrency=2)
+    async def take(envelope: Envelope, data: str) -> None:
+        causes.append((data, context.cause.get() is envelope))
+        if data == "fail":
+            raise ValueError(data)
+        if data == "cancelled":
+            raise asyncio.CancelledError
+
+    @bus.serve("asked", concurrency=2)
+    async def answer(data: str) -> None:
+        causes.append(data)
+
+    async with bus:
+        for data in ("good", "fail", "cancelled", "good"):
+            await bus.publish("events", data, **option)
+        await bus.publish("events", "late", ttl=0, **option)
+        await bus.publish("asked", "event", **option)
+        # To a server the transport says nothing of the time: it looks for itself, and is too late.
+        await bus.publish("asked", "late", ttl=0, **option)
+        await bus.request("asked", "request", **option)
+        await turns(20)
+        events, asked = bus.stats().subscriptions
+    assert causes[:4] == [(data, True) for data in ("good", "fail", "cancelled", "good")]
+    assert causes[4:] == ["event", "request"]
+    assert [type(error) for error in errors] == [ValueError, asyncio.CancelledError]
+    assert (events.handled, events.failed, events.expired, events.in_progress) == (2, 2, 1, 0)
+    assert (asked.handled, asked.failed, asked.expired, asked.in_progress) == (2, 0, 1, 0)
