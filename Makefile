@@ -18,7 +18,7 @@ SOURCES := $(wildcard hms_bus tests examples benchmarks scripts)
 # Arguments for the tool behind a target: make test ARGS='-k topics', make demo ARGS='--help'.
 ARGS =
 
-.PHONY: help demo test lint types imports docs bench bench-short proto conformance \
+.PHONY: help demo test lint types imports docs bench bench-short proto vectors conformance \
         format examples lock venv venv-dev venv-bench clean distclean
 
 help: ## Show this list
@@ -73,6 +73,9 @@ bench-short: $(VENV)/.bench $(AUTOGEN_VENV)/.installed ## The same, short: does 
 
 proto: $(VENV)/.dev ## Generate the protobuf modules from proto/
 	$(BIN)/python scripts/generate_protobuf.py $(ARGS)
+
+vectors: $(VENV)/.dev ## Write spec/vectors/ from the cases in scripts/ (ARGS=--check only compares)
+	$(BIN)/python scripts/make_vectors.py $(ARGS)
 
 # dev.txt is solved first; the others may only choose from what it chose.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

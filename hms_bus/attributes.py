@@ -1,6 +1,5 @@
 """The rules for attributes (CloudEvents 1.0 section 3, spec/envelope.md), and building by them."""
 
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -18,7 +17,7 @@ from hms_bus.envelope import (
     ExtensionValue,
 )
 from hms_bus.errors import DecodeError, EncodeError, TopicError
-from hms_bus.ids import format_time, is_stamped_time, parse_time, stamp
+from hms_bus.ids import is_stamped_time, parse_time, stamp
 from hms_bus.topics import check_topic
 
 SPECVERSION = "1.0"
@@ -279,35 +278,3 @@ def to_values(envelope: Envelope) -> dict[str, Any]:
     if envelope.extensions:
         values.update(envelope.extensions)
     return values
-
-
-def canonical(envelope: Envelope) -> dict[str, Any]:
-    """Return the envelope by names and builtins, the same through whichever codec it came.
-
-    Attributes stand beside `data`, if there is any. Times are in UTC in the form of `format_time`,
-    octets of an extension in base64 (JSON has no other), and JSON data that names no media type has
-    `application/json`. `data` is a JSON value, or bytes for octets. Two envelopes are equal by
-    spec/envelope.md when these are.
-    """
-    values = to_values(envelope)
-    for name, value in values.items():
-        if name in TIME_ATTRIBUTES:
-            values[name] = format_time(parse_time(value))
-        elif type(value) is bytes:
-            values[name] = binascii.b2a_base64(value, newline=False).decode()
-    if envelope.data is not UNSET:
-        values["data"] = _canonical_data(envelope)
-        if envelope.datacontenttype is None and type(values["data"]) is not bytes:
-            values["datacontenttype"] = payload.JSON
-    return values
-
-
-def _canonical_data(envelope: Envelope) -> Any:
-    try:
-        data = envelope.decode()
-    except DecodeError:
-        # JSON in name only: its octets are all that can be compared.
-        return envelope.decode(bytes)
-    if payload.is_octets(data):
-        return payload.to_octets(data)
-    return payload.from_json(payload.to_json(data), Any)

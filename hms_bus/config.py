@@ -5,24 +5,33 @@ Each source wins over the ones after it, key by key:
 1. arguments of `Bus(...)` or `Bus.from_config(..., url=…)`
 2. the environment: `HMS_BUS_URL`, `HMS_BUS_LOG`, `HMS_BUS_REQUEST_TIMEOUT_S` … (`HMS_BUS_` and the
    key in capitals, `HMS_BUS_LOGGED` separated by commas; an empty one counts as not set; `[routes]`
-   only come from files)
+   only come from files; a variable `HMS_BUS_…` that is none of these is refused, since it would be
+   a mistyped one)
 3. the file: `hms-bus.toml`, or the one that `HMS_BUS_CONFIG` or the caller names
 4. the defaults below
+
+Only the environment writes numbers and switches as text: elsewhere `"5"` is no number.
 """
 
+import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import fields
 
 from hms_bus.errors import ConfigError
 
 FILE_NAME = "hms-bus.toml"
 ENVIRONMENT_PREFIX = "HMS_BUS_"
+
+_NO_KEYS = frozenset({"CONFIG", "DEBUG"})
+"""Variables that are no keys: the file's name, and the command line's switch for tracebacks."""
 
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 _AtLeastOne = Annotated[int, Meta(ge=1)]
@@ -73,12 +82,20 @@ def load_config(
     """
     environment = os.environ if environment is None else environment
     values, name = _read_source(source, environment)
-    values = {**values, **_from_environment(environment), **overrides}
-    try:
-        return msgspec.convert(values, BusConfig, strict=False)
-    except msgspec.ValidationError as error:
-        known = ", ".join(BusConfig.__struct_fields__)
-        raise ConfigError(f"{name}: {error}; known keys: {known}") from error
+    return BusConfig(
+        **{
+            **_check(values, name),
+            **_from_environment(environment),
+            **_check(overrides, "arguments"),
+        }
+    )
+
+
+def check_log_url(log: str) -> str:
+    """Return the URL `log`. Raises `ConfigError` for a path in its place."""
+    if ":" not in log:
+        raise ConfigError(f"log is {log!r:.80}, no URL: did you mean 'sqlite:{log:.80}'?")
+    return log
 
 
 def _read_source(
@@ -102,11 +119,71 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no TOML: {error}") from error
 
 
+def _check(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return `values` in the types of their keys. Raises `ConfigError`."""
+    types = _types()
+    for key in values:
+        if key not in types:
+            raise ConfigError(f"{where}: unknown key {key!r}{_closest(str(key), types)}")
+    return {key: _convert(where, key, value) for key, value in values.items()}
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the variables say that are not empty. Raises `ConfigError`."""
+    keys = {ENVIRONMENT_PREFIX + key.upper(): key for key in _types()}
     values: dict[str, Any] = {}
-    for field in BusConfig.__struct_fields__:
-        text = environment.get(ENVIRONMENT_PREFIX + field.upper())
-        if not text or field == "routes":
+    for name, text in environment.items():
+        if not text or not name.startswith(ENVIRONMENT_PREFIX):
             continue
-        values[field] = [part.strip() for part in text.split(",")] if field == "logged" else text
+        if name in keys:
+            values[keys[name]] = _read_variable(name, keys[name], text)
+        elif name.removeprefix(ENVIRONMENT_PREFIX) not in _NO_KEYS:
+            hint = _closest(name, [name for name in keys if keys[name] != "routes"])
+            raise ConfigError(f"environment: unknown variable {name}{hint}")
     return values
+
+
+def _read_variable(name: str, key: str, text: str) -> Any:
+    if key == "routes":
+        raise ConfigError(f"{name}: routes only come from files: write [routes] in {FILE_NAME}")
+    if key == "logged":
+        return tuple(part.strip() for part in text.split(","))
+    try:
+        return msgspec.convert(text, _types()[key], strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name} is {text!r:.80}: it takes {_WORDS[key]}") from error
+
+
+def _convert(where: str, key: str, value: Any) -> Any:
+    try:
+        return msgspec.convert(value, _types()[key])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {key} is {value!r:.80}: {error}") from error
+
+
+@cache
+def _types() -> Mapping[str, Any]:
+    """Return the type of each key."""
+    return {field.name: field.type for field in fields(BusConfig)}
+
+
+_COUNT = "a whole number from 1"
+_TIME = "seconds, 0 to 1e9"
+_WORDS = {
+    "request_timeout_s": _TIME,
+    "drain_timeout_s": _TIME,
+    "max_hops": _COUNT,
+    "max_queue": _COUNT,
+    "max_emits": _COUNT,
+    "expose_tracebacks": "true or false",
+}
+"""What the variables take that do not take any text."""
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about `name`, which is not among `known`."""
+    # What all variables begin with would make all of them alike.
+    bare = {text.removeprefix(ENVIRONMENT_PREFIX): text for text in known}
+    if close := difflib.get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), bare, n=1):
+        return f": did you mean {bare[close[0]]}?"
+    return f"; known: {', '.join(bare.values())}"

@@ -15,6 +15,7 @@ Moment = datetime | Duration
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 _MAX_DURATION_S = 1000 * 366 * 86_400.0
@@ -60,9 +61,11 @@ def parse_moment(value: Moment) -> int:
         return micros * 1000
     if isinstance(value, str) and "-" in value:
         try:
-            return parse_time(value if "T" in value.upper() else f"{value}T00:00:00Z")
+            return parse_time(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value)
         except (ValueError, OverflowError) as error:
-            raise ConfigError(str(error)) from error
+            # A cause says what is wrong with text of the right form.
+            hint = "" if error.__cause__ else ", no date (2026-01-31) and no duration (1h)"
+            raise ConfigError(f"{error}{hint}") from error
     return time.time_ns() - round(parse_duration(value) * 1e9)
 
 

@@ -135,7 +135,12 @@ def _parse_second(text: str) -> int:
         raise ValueError(f"{text:.60} is no RFC 3339 timestamp (2026-01-31T12:00:00Z)")
     date, minute, second, _, offset = parts.groups()
     leap = second == "60"
-    moment = datetime.fromisoformat(f"{date}T{minute}{'59' if leap else second}{offset.upper()}")
+    try:
+        moment = datetime.fromisoformat(
+            f"{date}T{minute}{'59' if leap else second}{offset.upper()}"
+        )
+    except ValueError as error:
+        raise ValueError(f"{text:.60} is no time: {error}") from error
     since = moment - _EPOCH
     seconds = since.days * 86_400 + since.seconds + leap
     if not _FIRST_S <= seconds <= _LAST_S:

@@ -9,10 +9,10 @@ implementation as an async context manager; for a codec it is named by the codec
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote
 
 from msgspec import Struct
@@ -25,7 +25,6 @@ Kind = Literal["transports", "codecs", "logs"]
 _BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "transports": {
         "direct": "hms_bus.transports.direct:open_direct",
-        "faulty": "hms_bus.testing.faulty:open_faulty",
     },
     "codecs": {
         "json": "hms_bus.codecs.json:make",
@@ -83,10 +82,19 @@ class TransportOpener(Protocol):
 
 
 class LogOpener(Protocol):
-    """Opens the log at `address`."""
+    """Opens the log at `address`. May also be `Identifying`."""
 
     def __call__(self, address: Address) -> AbstractAsyncContextManager[EventLog]:
         """Return the scope in which the log is open."""
+        ...
+
+
+@runtime_checkable
+class Identifying(Protocol):
+    """A `LogOpener` that knows when two addresses name one log, opened in one way."""
+
+    def identify(self, address: Address) -> Hashable:
+        """Return what is equal for such addresses. May block; raises `ConfigError`."""
         ...
 
 
@@ -102,6 +110,17 @@ def open_log(url: str) -> AbstractAsyncContextManager[EventLog]:
     address = parse_address(url)
     opener: LogOpener = find("logs", address.scheme)
     return opener(address)
+
+
+def identify_log(url: str) -> Hashable:
+    """Return what is equal for URLs of one log that is opened in one way.
+
+    It is the URL itself where the log's opener does not know better. May block (it resolves links
+    in a path). Raises `ConfigError`.
+    """
+    address = parse_address(url)
+    opener: LogOpener = find("logs", address.scheme)
+    return opener.identify(address) if isinstance(opener, Identifying) else url
 
 
 def get_codec(name: str) -> Codec:

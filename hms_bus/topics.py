@@ -41,11 +41,6 @@ class Pattern(Struct, frozen=True):
     tokens: tuple[str, ...]
     captures: tuple[tuple[int, str], ...]
 
-    @property
-    def is_literal(self) -> bool:
-        """Whether the pattern selects exactly one topic, its own text."""
-        return "*" not in self.tokens and self.tokens[-1] != ">"
-
     def matches(self, topic: str) -> bool:
         """Whether the pattern selects the valid `topic`."""
         return covers(self.tokens, tuple(topic.split(".")))

@@ -43,12 +43,14 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "Seams": {
         "hms_bus.abc": ["Codec", "Transport", "Sink", "Unsubscribe"],
         "hms_bus.plugins": [
-            "Address", "TransportOpener", "LogOpener", "open_transport", "open_log", "get_codec",
+            "Address", "TransportOpener", "LogOpener", "Identifying", "open_transport", "open_log",
+            "get_codec",
         ],
     },
     "Testing": {
         "hms_bus.testing.double": ["bus"],
         "hms_bus.testing.faulty": ["Faults"],
+        "hms_bus.testing.equality": ["canonical"],
     },
 }  # fmt: skip
 

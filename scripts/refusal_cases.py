@@ -276,6 +276,8 @@ def _cbor_syntax() -> Iterator[Row]:
     yield "100-deep-arrays", "too-deep", None, deep, "The limit is 64 levels."
     yield "million-deep", "too-deep", None, abyss, "Must not end the process."
     yield "1000-deep-tags", "too-deep", None, tags, "A tag is a level too."
+    many = (_with_item(b"")[:], 1), (b"\x9f", 1), (b"\x80", 2**20), (b"\xff", 1)
+    yield "million-items", "too-large", None, many, "The limit is 1,048,576 items."
     yield "id-twice", "duplicate-key", None, b"\xa5" + minimal[1:] + b"\x62id\x612", "Twice."
     same = _with_item(b"\xa2\x61a\x01\x61a\x01")
     yield "data-key-twice", "duplicate-key", None, same, "RFC 8949, section 5.6."

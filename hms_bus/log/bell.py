@@ -14,9 +14,10 @@ class Bell:
         self._waiters: dict[asyncio.Future[None], int] = {}
 
     def ring(self, position: int) -> None:
-        """Say that the log now ends at `position`. Any thread may call it."""
+        """Say that the log reaches to `position`. Any thread may call it."""
         with self._lock:
-            self._position = position
+            # Two who have appended at the same time may ring in either order.
+            self._position = max(self._position, position)
             woken = [waiter for waiter, awaited in self._waiters.items() if position > awaited]
         for waiter in woken:
             _wake(waiter)

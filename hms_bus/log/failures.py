@@ -1,10 +1,17 @@
 """SQLite's and the system's errors in this package's words, each with the next step."""
 
 import errno
+import shlex
 import sqlite3
 from pathlib import Path
 
 from hms_bus.errors import LogCorruptError, LogError, LogFormatError, LogReadOnlyError
+
+APPLICATION_ID = 0x484D5342
+"""`HMSB`, in the file's header (PRAGMA application_id): this is a log of ours."""
+
+SALVAGE = "PRAGMA writable_schema = on; SELECT document FROM records"
+"""Reads the events of a file that has lost its end; without the pragma SQLite refuses it whole."""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -33,7 +40,7 @@ def busy(error: sqlite3.Error, path: str) -> LogError:
 def write_failed(error: Exception, path: str) -> LogReadOnlyError:
     """Tell the callers whose events were being written."""
     return LogReadOnlyError(
-        f"log {path} turned read-only because a write failed ({_describe(error)}): what was "
+        f"log {path} turned read-only because {_why(error)} ({_describe(error)}): what was "
         "acknowledged before is kept and can be read; whether these events are kept shows once it "
         f"is opened again, and then appending them again appends none twice. {_next_step(error)}",
         path=path,
@@ -43,10 +50,45 @@ def write_failed(error: Exception, path: str) -> LogReadOnlyError:
 def read_only_since(error: Exception, path: str) -> LogReadOnlyError:
     """Tell the callers that came after a failed write."""
     return LogReadOnlyError(
-        f"log {path} is read-only since a write failed ({_describe(error)}): nothing was appended, "
+        f"log {path} is read-only since {_why(error)} ({_describe(error)}): nothing was appended, "
         f"what was acknowledged before is kept and can be read. {_next_step(error)}",
         path=path,
     )
+
+
+def lost_under_name(name: str, path: str) -> LogReadOnlyError:
+    """Tell the callers whose events went into a file that is no longer found under its name."""
+    return LogReadOnlyError(
+        f"log {path} turned read-only because {_loss(name)}: what was acknowledged before is where "
+        f"it was; the log of that name may lack these events. {_RESTORE}, and append these events "
+        "again, which appends none twice.",
+        path=path,
+    )
+
+
+def lost_since(name: str, path: str) -> LogReadOnlyError:
+    """Tell the callers that came after the loss was seen."""
+    return LogReadOnlyError(
+        f"log {path} is read-only because {_loss(name)}: nothing was appended, what was "
+        f"acknowledged before is where it was. {_RESTORE}.",
+        path=path,
+    )
+
+
+def _loss(name: str) -> str:
+    what = "replaced by another file" if Path(name).exists() else "deleted or moved away"
+    return f"{name} was {what} while the log was open"
+
+
+_RESTORE = "Put the files back (or restore a copy), open the log again"
+
+
+def _why(error: Exception) -> str:
+    # Not retried on what the file holds now: a writer that was wrong about one record may be wrong
+    # about the hash that the next one follows.
+    if isinstance(error, sqlite3.IntegrityError):
+        return "the file holds records that its writer does not know"
+    return "a write failed"
 
 
 def _next_step(error: Exception) -> str:
@@ -63,19 +105,37 @@ def _next_step(error: Exception) -> str:
 def read_failed(error: sqlite3.Error, path: str) -> LogError:
     """Explain why a page could not be read."""
     if _primary(error) in _DAMAGED:
-        return LogCorruptError(
-            f"log {path} is damaged ({error}): run `hms-bus log verify`, restore it from a copy",
-            path=path,
-        )
-    return LogError(f"log {path} cannot be read: {_describe(error)}", path=path)
+        return damaged(path, str(error))
+    if _primary(error) == sqlite3.SQLITE_CANTOPEN:
+        step = f"Was it deleted or moved? {_RESTORE}."
+    elif is_busy(error):
+        step = "Another SQLite connection holds it: end that one, or wait longer with ?busy=SECONDS"
+    else:
+        step = _next_step(error)
+    return LogError(f"log {path} cannot be read ({_describe(error)}). {step}", path=path)
 
 
-def open_failed(error: Exception, path: Path) -> LogError:
+def damaged(path: str, what: str, position: int | None = None) -> LogCorruptError:
+    """Explain that the file holds what no log writes."""
+    return LogCorruptError(
+        f"log {path} is damaged ({what}): run `hms-bus log verify`, restore it from a copy",
+        path=path,
+        position=position,
+    )
+
+
+def open_failed(error: Exception, path: Path, *, is_read_only: bool = False) -> LogError:
     """Explain why a log could not be opened."""
     name = str(path)
     if isinstance(error, sqlite3.Error):
+        if _primary(error) == sqlite3.SQLITE_CORRUPT and _is_marked(path):
+            return LogCorruptError(
+                f"log {name} is damaged ({error}; was it cut off?): restore it from a copy, or get "
+                f"what can be read out of it: sqlite3 {shlex.quote(name)} '{SALVAGE}'",
+                path=name,
+            )
         if _primary(error) in _DAMAGED:
-            return not_a_log(path, str(error))
+            return not_a_log(path, str(error), is_read_only=is_read_only)
         if is_busy(error):
             return busy(error, name)
     if isinstance(error, PermissionError) or (
@@ -88,12 +148,20 @@ def open_failed(error: Exception, path: Path) -> LogError:
     return LogError(f"log {name} cannot be opened: {_describe(error)}", path=name)
 
 
-def not_a_log(path: Path, why: str) -> LogFormatError:
+def _is_marked(path: Path) -> bool:
+    """Whether the header of the file, offsets 68 to 71, says that it is a log of ours."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    return header[68:] == APPLICATION_ID.to_bytes(4)
+
+
+def not_a_log(path: Path, why: str, *, is_read_only: bool = False) -> LogFormatError:
     """Explain that the file holds something else."""
-    return LogFormatError(
-        f"{path} is no log of hms-bus ({why}): give the name of a new file, or of a log",
-        path=str(path),
-    )
+    step = "give the name of a log" if is_read_only else "give the name of a new file, or of a log"
+    return LogFormatError(f"{path} is no log of hms-bus ({why}): {step}", path=str(path))
 
 
 def no_permission(path: Path) -> LogError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hms_bus.errors import LogError, LogFormatError
 from hms_bus.log.failures import no_permission, open_failed
-from hms_bus.log.lock import FileLock, acquire
+from hms_bus.log.lock import FileLock, acquire, lock_path
 from hms_bus.log.reader import connect_read_only
 from hms_bus.log.schema import CURRENT, Schema, prepare_file, read_version
 from hms_bus.log.settings import Settings
@@ -60,6 +60,34 @@ def open_for_writing(
     return connection, lock
 
 
+class FileNames:
+    """The names of a log that is open for writing, and which files they named at the beginning.
+
+    A file can be removed or replaced under its name while it is open. What is written then is
+    synced and yet lost, and the lock under the old name keeps nobody out. Device and inode tell,
+    as they do to SQLite itself.
+    """
+
+    def __init__(self, log: Path) -> None:
+        names = (str(log), str(_wal(log)), str(lock_path(log)))
+        self._files = [(name, _identity(name)) for name in names]
+
+    def find_changed(self) -> str | None:
+        """Return the first name that is gone or names another file. Raises `OSError`; 5 µs."""
+        for name, identity in self._files:
+            if _identity(name) != identity:
+                return name
+        return None
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(name)  # noqa: PTH116 - a Path would take twice as long
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def close_without_checkpoint(connection: sqlite3.Connection, path: Path) -> None:
     """Close a writing connection after a failed write, leaving the WAL as it is.
 
@@ -87,9 +115,9 @@ def check_readable(path: Path, settings: Settings, schema: Schema = CURRENT) -> 
             connect_read_only(path, busy_s=settings.busy_s, immutable=immutable)
         ) as connection:
             connection.text_factory = str
-            version = read_version(connection, path, schema)
+            version = read_version(connection, path, schema, is_read_only=True)
     except sqlite3.Error as error:
-        raise open_failed(error, path) from error
+        raise open_failed(error, path, is_read_only=True) from error
     if version < schema.version:
         raise LogFormatError(
             f"{path} is empty, or of an older schema version ({version}, this release reads "

@@ -7,6 +7,7 @@ from typing import Any
 from hms_bus.abc import Head
 from hms_bus.log.chain import GENESIS, link
 from hms_bus.log.documents import Entry
+from hms_bus.log.failures import damaged
 
 MAX_CACHED = 100_000
 """How many topics, and how many sources, are remembered without asking the file."""
@@ -45,11 +46,13 @@ class SqliteLedger:
 
     Ids of one source mostly grow (UUIDv7), so the look-up of a duplicate is mostly a comparison
     with the largest id so far. Until a source was seen, the largest id of the whole file stands in.
+
+    Making it raises `LogCorruptError` when nothing can follow what the file holds, `sqlite3.Error`.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
-        head = read_head(connection)
+        head = read_head(connection, path)
         self.position = head.position
         self.recorded_ns = head.recorded_ns
         self._hash = head.hash
@@ -57,7 +60,7 @@ class SqliteLedger:
         self._sources: dict[str, _Source] = {}
         self._last_topic: int = _scalar(connection, "SELECT coalesce(max(id), 0) FROM topics")
         self._last_source: int = _scalar(connection, "SELECT coalesce(max(id), 0) FROM sources")
-        self._largest: str = _scalar(connection, "SELECT coalesce(max(id), '') FROM records")
+        self._largest = _largest_id(connection, path)
         self._rows: list[tuple[object, ...]] = []
         self._touched: dict[str, _Topic] = {}
         self._new_sources: dict[str, _Source] = {}
@@ -128,7 +131,9 @@ class SqliteLedger:
         if len(self._topics) > MAX_CACHED:
             self._topics = {}
         if len(self._sources) > MAX_CACHED:
-            self._largest = max(source.bound for source in self._sources.values())
+            # Never less than before: sources that were not looked up have ids of their own.
+            bounds = (source.bound for source in self._sources.values())
+            self._largest = max(self._largest, *bounds)
             self._sources = {}
 
     def _write_names(self) -> None:
@@ -169,13 +174,29 @@ class SqliteLedger:
         return known
 
 
-def read_head(connection: sqlite3.Connection) -> Head:
-    """Return the end of the log, as this connection sees it."""
+def read_head(connection: sqlite3.Connection, path: str) -> Head:
+    """Return the end of the log `path`, as this connection sees it.
+
+    Raises `LogCorruptError` for what is no time or no hash, `sqlite3.Error`.
+    """
     row = connection.execute(
         "SELECT position, hash, recorded_ns FROM records ORDER BY position DESC LIMIT 1"
     ).fetchone()
     position, hash_, recorded_ns = row or (0, GENESIS, 0)
+    if type(recorded_ns) is not int:
+        raise damaged(
+            path, f"the time of the record at position {position} is no integer", position
+        )
+    if type(hash_) is not bytes or len(hash_) != len(GENESIS):
+        raise damaged(path, f"the hash of the record at position {position} is none", position)
     return Head(position=position, hash=hash_, recorded_ns=recorded_ns)
+
+
+def _largest_id(connection: sqlite3.Connection, path: str) -> str:
+    largest = _scalar(connection, "SELECT coalesce(max(id), '') FROM records")
+    if type(largest) is not str:
+        raise damaged(path, "the id of some record is no text")
+    return largest
 
 
 def _scalar(connection: sqlite3.Connection, statement: str) -> Any:

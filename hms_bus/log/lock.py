@@ -27,16 +27,25 @@ class FileLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let the next writer in. Removes the file first, while nobody else can hold it."""
-        self._path.unlink(missing_ok=True)
+        """Let the next writer in. Removes the file first, while nobody else can hold it.
+
+        A file of that name that is not the held one is another writer's, and stays.
+        """
+        if _is_same_file(self._path, self._descriptor):
+            self._path.unlink(missing_ok=True)
         # Closing would leave the lock with a child process that was forked meanwhile.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
 
+def lock_path(log: Path) -> Path:
+    """Return the lock file of `log`."""
+    return log.with_name(f"{log.name}.lock")
+
+
 def acquire(log: Path) -> FileLock:
     """Lock `log` for writing. Raises `LogLockedError` that says who holds it, `OSError`."""
-    path = log.with_name(f"{log.name}.lock")
+    path = lock_path(log)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:

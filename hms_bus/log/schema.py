@@ -9,10 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hms_bus.errors import LogFormatError
-from hms_bus.log.failures import not_a_log
-
-APPLICATION_ID = 0x484D5342
-"""`HMSB`, in the file's header (PRAGMA application_id): this is a log of ours."""
+from hms_bus.log.failures import APPLICATION_ID, not_a_log
 
 _TABLES = """
 CREATE TABLE topics (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last INTEGER NOT NULL);
@@ -63,7 +60,13 @@ def prepare_file(connection: sqlite3.Connection, path: Path, schema: Schema = CU
         _migrate(connection, version, schema)
 
 
-def read_version(connection: sqlite3.Connection, path: Path, schema: Schema = CURRENT) -> int:
+def read_version(
+    connection: sqlite3.Connection,
+    path: Path,
+    schema: Schema = CURRENT,
+    *,
+    is_read_only: bool = False,
+) -> int:
     """Return the file's schema version, 0 for an empty file. Raises `LogFormatError`."""
     [application] = connection.execute("PRAGMA application_id").fetchone()
     [version] = connection.execute("PRAGMA user_version").fetchone()
@@ -71,7 +74,7 @@ def read_version(connection: sqlite3.Connection, path: Path, schema: Schema = CU
     if (application, version, tables) == (0, 0, 0):
         return 0
     if application != APPLICATION_ID:
-        raise not_a_log(path, "a database of another program")
+        raise not_a_log(path, "a database of another program", is_read_only=is_read_only)
     if version > schema.version:
         raise LogFormatError(
             f"{path} was written by a newer hms-bus (schema version {version}, this release knows "

@@ -9,6 +9,9 @@ from msgspec import Struct
 from hms_bus.errors import ConfigError
 from hms_bus.plugins import Address
 
+MIN_BYTES = 65_536
+"""The least that `max_bytes` may be: the empty tables take 28 KiB."""
+
 Sync = Literal["normal", "full", "extra"]
 _SWITCH = {"true": True, "1": True, "yes": True, "": True, "false": False, "0": False, "no": False}
 
@@ -46,7 +49,7 @@ def parse_settings(address: Address) -> Settings:
         is_read_only=_switch(address, options, "readonly"),
         busy_s=_number(address, options, "busy", 5.0),
         poll_s=_number(address, options, "poll", 0.05),
-        max_bytes=int(_number(address, options, "max_bytes", 0)) or None,
+        max_bytes=_max_bytes(address, options),
         checkpoint_pages=int(_number(address, options, "checkpoint", 4096)),
     )
 
@@ -56,6 +59,15 @@ def _switch(address: Address, options: Mapping[str, str], name: str) -> bool:
     if text not in _SWITCH:
         raise ConfigError(f"{address.url!r}: {name} is true or false, not {text!r}")
     return _SWITCH[text]
+
+
+def _max_bytes(address: Address, options: Mapping[str, str]) -> int | None:
+    if "max_bytes" not in options:
+        return None
+    number = int(_number(address, options, "max_bytes", 0))
+    if number < MIN_BYTES:
+        raise ConfigError(f"{address.url!r}: max_bytes is at least {MIN_BYTES}, not {number}")
+    return number
 
 
 def _number(address: Address, options: Mapping[str, str], name: str, default: float) -> float:

@@ -5,6 +5,7 @@ Options: `sync=normal|full|extra` (full), `readonly=true`, `busy=SECONDS` (5), `
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
@@ -12,6 +13,8 @@ from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import cast
+
+from msgspec.structs import replace
 
 from hms_bus.abc import Capability, EventLog, Expect, Head, Receipt, Record, Selector, Verification
 from hms_bus.envelope import Envelope
@@ -21,6 +24,7 @@ from hms_bus.log.audit import Audit
 from hms_bus.log.bell import Bell
 from hms_bus.log.checking import audit_page
 from hms_bus.log.documents import Entry, make_entry
+from hms_bus.log.failures import read_failed
 from hms_bus.log.file import check_readable, find_file, open_for_writing
 from hms_bus.log.ledger import read_head
 from hms_bus.log.reader import Reader, connect_read_only
@@ -28,7 +32,7 @@ from hms_bus.log.reading import Reading, flatten
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.schema import CURRENT, Schema
 from hms_bus.log.settings import Settings, parse_settings
-from hms_bus.log.table import topics_of, turn_page
+from hms_bus.log.table import Pages
 from hms_bus.log.threads import run_to_end
 from hms_bus.log.writer import Writer
 from hms_bus.plugins import Address
@@ -122,7 +126,9 @@ class SqliteLog:
     async def head(self) -> Head:
         """Return the end of what is durable."""
         self._check_open()
-        return self._writer.head if self._writer else await self._reader.run(read_head)
+        if self._writer:
+            return self._writer.head
+        return await self._reader.run(partial(read_head, path=self._path))
 
     async def verify(
         self, *, expected: Head | None = None, progress: Callable[[int, int], None] | None = None
@@ -139,7 +145,7 @@ class SqliteLog:
         return audit.conclude()
 
     def _pages(self, scan: Scan) -> Callable[[], Awaitable[list[Row]]]:
-        return partial(self._turn, partial(turn_page, scan, topics_of(scan.selection)))
+        return partial(self._turn, Pages(scan, self._path).turn)
 
     async def _turn(self, page: Callable[[sqlite3.Connection], list[Row]]) -> list[Row]:
         rows = await self._reader.run(page)
@@ -188,14 +194,25 @@ async def _make_entries(envelopes: Sequence[Envelope]) -> list[Entry]:
     return entries
 
 
-def open_sqlite(address: Address) -> AbstractAsyncContextManager[EventLog]:
-    """Return the scope of the log file at `sqlite:PATH`, made when there is none.
+class SqliteOpener:
+    """Opens log files. Contract: `hms_bus.plugins.LogOpener`, `hms_bus.plugins.Identifying`."""
 
-    Raises `ConfigError` for a wrong option at once. Entering the scope raises `LogLockedError` when
-    another writer has it, `LogFormatError` for what is no log of this version, `LogError`. Leaving
-    it commits what was appended, ends followers and lets the next writer in.
-    """
-    return open_file(parse_settings(address))
+    def __call__(self, address: Address) -> AbstractAsyncContextManager[EventLog]:
+        """Return the scope of the log file at `sqlite:PATH`, made when there is none.
+
+        Raises `ConfigError` for a wrong option at once. Entering the scope raises `LogLockedError`
+        when another writer has it, `LogFormatError` for what is no log of this version, `LogError`.
+        Leaving it commits what was appended, ends followers and lets the next writer in.
+        """
+        return open_file(parse_settings(address))
+
+    def identify(self, address: Address) -> Settings:
+        """Return the settings, with the file's real path. Looks at the disk."""
+        settings = parse_settings(address)
+        return replace(settings, path=Path(os.path.realpath(settings.path)))
+
+
+open_sqlite = SqliteOpener()
 
 
 @asynccontextmanager
@@ -229,7 +246,10 @@ def _open(
     connection, lock = open_for_writing(path, settings, schema)
     resources.callback(lock.release)
     resources.callback(connection.close)
-    writer = Writer(connection, path, bell, loop, checkpoint_pages=settings.checkpoint_pages)
+    try:
+        writer = Writer(connection, path, bell, loop, checkpoint_pages=settings.checkpoint_pages)
+    except sqlite3.Error as error:
+        raise read_failed(error, str(path)) from error
     resources.callback(writer.close)
     reader = _make_reader(path, settings, resources)
     writer.start()

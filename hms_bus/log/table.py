@@ -1,10 +1,17 @@
-"""The records of a log file as pages: the `Table` of a pass over them."""
+"""The records of a log file as pages: the `Table` of a pass over them.
+
+A file that is damaged may hold any value anywhere: what is of the wrong type raises
+`LogCorruptError` here, as a page that cannot be read does.
+"""
 
 import json
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from itertools import takewhile
+from typing import Any, cast
 
+from hms_bus.errors import LogCorruptError
+from hms_bus.log.failures import damaged
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.selection import Selection
 
@@ -16,48 +23,68 @@ _REACH = 20_000
 class TopicSet:
     """The numbers of the topics that a pattern selects, kept up with the file as topics appear."""
 
-    def __init__(self, wants: Callable[[str], bool]) -> None:
+    def __init__(self, wants: Callable[[str], bool], path: str) -> None:
         self._wants = wants
+        self._path = path
         self._seen = 0
         self._numbers: list[int] = []
         self._text = "[]"
 
     def numbers(self, connection: sqlite3.Connection) -> str:
         """Return the selected numbers as a JSON array, complete in the connection's view."""
-        rows: list[tuple[int, bytes]] = connection.execute(
+        rows: list[tuple[int, object]] = connection.execute(
             "SELECT id, name FROM topics WHERE id > ? ORDER BY id", (self._seen,)
         ).fetchall()
         if rows:
             self._seen = rows[-1][0]
-            self._numbers += [number for number, name in rows if self._wants(name.decode())]
+            self._numbers += [number for number, name in rows if self._wants(self._name(name))]
             self._text = json.dumps(self._numbers)
         return self._text
 
+    def _name(self, value: object) -> str:
+        try:
+            return cast("bytes", value).decode()
+        except (AttributeError, UnicodeDecodeError):
+            raise damaged(self._path, f"the topic {value!r:.60} is no text") from None
 
-def topics_of(selection: Selection) -> TopicSet | None:
-    """Return the topics of a pass over a file; `None` when it takes all."""
-    return None if selection.wants_topic is None else TopicSet(selection.wants_topic)
 
+class Pages:
+    """The pages of one pass over the file `path`, each in the view of the connection it gets."""
 
-def turn_page(scan: Scan, topics: TopicSet | None, connection: sqlite3.Connection) -> list[Row]:
-    """Return the next page of `scan` in the view that `connection` has now."""
-    return scan.turn(SqliteTable(connection, topics))
+    def __init__(self, scan: Scan, path: str) -> None:
+        self._scan = scan
+        self._path = path
+        wants = scan.selection.wants_topic
+        self._topics = None if wants is None else TopicSet(wants, path)
+
+    def turn(self, connection: sqlite3.Connection) -> list[Row]:
+        """Return the next page. Raises `LogCorruptError`, `sqlite3.Error`."""
+        return self._scan.turn(SqliteTable(connection, self._topics, self._path))
 
 
 class SqliteTable:
     """One connection's view, for the passes that it serves. Implements `hms_bus.log.scan.Table`."""
 
-    def __init__(self, connection: sqlite3.Connection, topics: TopicSet | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, topics: TopicSet | None, path: str) -> None:
         self._connection = connection
         self._topics = topics
+        self._path = path
 
     def last_position(self) -> int:
         """The position of the last record, 0 without one."""
-        return self._scalar("SELECT coalesce(max(position), 0) FROM records")
+        [position] = self._connection.execute(
+            "SELECT coalesce(max(position), 0) FROM records"
+        ).fetchone()
+        return position
 
     def recorded_ns(self, position: int) -> int:
         """When the record at `position` was recorded."""
-        return self._scalar("SELECT recorded_ns FROM records WHERE position >= ? LIMIT 1", position)
+        row = self._connection.execute(
+            "SELECT position, recorded_ns FROM records WHERE position >= ? LIMIT 1", (position,)
+        ).fetchone()
+        if row is None or type(row[1]) is not int:
+            raise self._unreadable(position if row is None else row[0])
+        return row[1]
 
     def rows(
         self, first: int, last: int, *, backwards: bool, limit: int, selection: Selection
@@ -80,9 +107,22 @@ class SqliteTable:
             if not rows:
                 raise
             return rows, rows[-1][0]
+        if rows and not _are_sound(rows):
+            return self._sound_ones(rows)
         if len(rows) == limit:
             return rows, rows[-1][0]
         return rows, first if backwards else last
+
+    def _sound_ones(self, rows: list[Row]) -> tuple[list[Row], int]:
+        """Return those before the first that is not: the next page begins at it, and raises."""
+        sound = [*takewhile(lambda row: _are_sound([row]), rows)]
+        if not sound:
+            raise self._unreadable(rows[0][0])
+        return sound, sound[-1][0]
+
+    def _unreadable(self, position: int) -> LogCorruptError:
+        what = f"a column of the record at position {position} holds a value of the wrong type"
+        return damaged(self._path, what, position)
 
     def _conditions(self, selection: Selection) -> tuple[str, list[Any]]:
         conditions: list[str] = []
@@ -95,9 +135,11 @@ class SqliteTable:
             values += group
         return "".join(conditions), values
 
-    def _scalar(self, statement: str, *values: object) -> Any:
-        row = self._connection.execute(statement, values).fetchone()
-        return row[0]
+
+def _are_sound(rows: list[Row]) -> bool:
+    # 50 ns per record, column by column.
+    _, times, documents = zip(*rows, strict=True)
+    return set(map(type, times)) == {int} and set(map(type, documents)) == {bytes}
 
 
 def _reach(first: int, last: int, *, backwards: bool) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Carrying records from log to log as lines of JSON.
 
 One line is one record, `{"position":12,"recorded_ns":1767225600000000000,"event":{...}}`, its event
-in the CloudEvents JSON format. A line that is an event itself is imported too.
+in the CloudEvents JSON format. A line that is an event itself is imported too; it has a
+`specversion`, and may have extensions that are called `event` and `position`.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
@@ -29,9 +30,15 @@ class Imported(Struct, frozen=True, kw_only=True):
 
 
 class _Line(Struct, frozen=True):
-    """What is read of a line: its event, empty if it is no record."""
+    """What is read of a line; what is not there is empty."""
 
+    specversion: Raw = Raw()
+    position: Raw = Raw()
     event: Raw = Raw()
+
+    @property
+    def is_record(self) -> bool:
+        return bool(self.position) and bool(self.event) and not self.specversion
 
 
 _lines = msgspec.json.Decoder(_Line)
@@ -84,8 +91,8 @@ async def import_lines(
 
 def _read_line(line: bytes, number: int) -> Envelope:
     try:
-        record = _lines.decode(line)
-        return jsonformat.decode(bytes(record.event) or line)
+        read = _lines.decode(line)
+        return jsonformat.decode(bytes(read.event) if read.is_record else line)
     except (DecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = error.reason if isinstance(error, DecodeError) else "malformed"
         field = error.field if isinstance(error, DecodeError) else None

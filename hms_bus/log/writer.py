@@ -20,8 +20,15 @@ from hms_bus.errors import BusError, LogReadOnlyError
 from hms_bus.log.admission import admit
 from hms_bus.log.bell import Bell
 from hms_bus.log.documents import Entry
-from hms_bus.log.failures import busy, is_busy, read_only_since, write_failed
-from hms_bus.log.file import close_without_checkpoint
+from hms_bus.log.failures import (
+    busy,
+    is_busy,
+    lost_since,
+    lost_under_name,
+    read_only_since,
+    write_failed,
+)
+from hms_bus.log.file import FileNames, close_without_checkpoint
 from hms_bus.log.ledger import SqliteLedger
 
 MAX_ENTRIES = 4096
@@ -40,9 +47,12 @@ Outcome = tuple[asyncio.Future[list[Receipt]], list[Receipt] | BusError]
 class Writer:
     """Commits units in the order of `submit`. Owned by the loop it was made on.
 
-    After a failed write every unit gets the same `LogReadOnlyError` and the file is left alone:
-    neither retried (a sync that failed once may succeed later without having written anything) nor
-    checkpointed, so that all that was acknowledged stays where it was synced, in the WAL.
+    After a failed write, or once the file is not the one of that name any more, every unit gets a
+    `LogReadOnlyError` with the same cause and the file is left alone: neither retried (a sync that
+    failed once may succeed later without having written anything) nor checkpointed, so that all
+    that was acknowledged stays where it was synced, in the WAL.
+
+    Making it raises `LogCorruptError` and `sqlite3.Error`.
     """
 
     def __init__(
@@ -57,9 +67,10 @@ class Writer:
         self.failure: LogReadOnlyError | None = None
         self._connection = connection
         self._path = path
+        self._names = FileNames(path)
         self._bell = bell
         self._loop = loop
-        self._ledger = SqliteLedger(connection)
+        self._ledger = SqliteLedger(connection, str(path))
         self._durable = self.head = self._ledger.head()
         self._units: SimpleQueue[Unit | None] = SimpleQueue()
         self._pages = 0
@@ -129,8 +140,16 @@ class Writer:
             outcomes = self._place(units)
             self._ledger.flush()
             self._connection.execute("COMMIT")
+            # Afterwards: only then is what is acknowledged in the file that bears the name.
+            changed = self._names.find_changed()
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
             return self._fail(units, error)
+        if changed is not None:
+            return self._turn_read_only(
+                units,
+                lost_under_name(changed, str(self._path)),
+                lost_since(changed, str(self._path)),
+            )
         self._ledger.settle()
         self._durable = self._ledger.head()
         return outcomes
@@ -153,11 +172,19 @@ class Writer:
         return outcomes
 
     def _fail(self, units: list[Unit], error: Exception) -> list[Outcome]:
-        """Turn read-only; the transaction is undone as far as this process can tell."""
         refusal = write_failed(error, str(self._path))
-        refusal.__cause__ = error
-        self.failure = read_only_since(error, str(self._path))
-        self.failure.__cause__ = error
+        since = read_only_since(error, str(self._path))
+        refusal.__cause__ = since.__cause__ = error
+        return self._turn_read_only(units, refusal, since)
+
+    def _turn_read_only(
+        self, units: list[Unit], refusal: LogReadOnlyError, since: LogReadOnlyError
+    ) -> list[Outcome]:
+        """Refuse `units`, and with `since` all that come later.
+
+        The transaction is undone as far as this process can tell.
+        """
+        self.failure = since
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

@@ -17,6 +17,7 @@ from hms_bus.payload.kinds import (
     is_model_type,
     is_octets,
 )
+from hms_bus.payload.shape import bounds_depth
 from hms_bus.payload.writing import encode_json, to_builtins, to_json, to_octets, to_text
 
 _ERROR_PATH = re.compile(r" - at `(.+)`$")
@@ -118,7 +119,7 @@ def _decode_octets(data: bytes, wanted: Any, content_type: str | None, schema: s
 def _load_cbor(data: bytes) -> Any:
     from hms_bus import cboritem  # noqa: PLC0415 - only who reads CBOR pays for loading cbor2
 
-    return cboritem.to_plain(cboritem.load(data, max_depth=MAX_DEPTH))
+    return cboritem.to_plain(cboritem.load(data, max_depth=MAX_DEPTH), data)
 
 
 def _check_schema(schema: str | None, full_name: str) -> None:
@@ -175,8 +176,8 @@ _parse_raw = msgspec.json.Decoder(Raw).decode
 def from_json(text: bytes | Raw, wanted: Any) -> Any:
     """Parse JSON text into `wanted` (a type, or `Any`); what it raises is `decode`'s part.
 
-    A declared type bounds the depth by itself; into builtins nothing deeper than `MAX_DEPTH` is
-    read.
+    Nothing deeper than `MAX_DEPTH` is read, unless `wanted` bounds the depth by itself: what it
+    does not declare is passed over.
     """
     try:
         read = _json_reader(wanted)
@@ -188,9 +189,14 @@ def from_json(text: bytes | Raw, wanted: Any) -> Any:
 @lru_cache(maxsize=1024)
 def _json_reader(wanted: Any) -> Callable[[bytes | Raw], Any]:
     if is_model_type(wanted):
-        return lambda text: wanted.model_validate_json(bytes(text))
+
+        def read_model(text: bytes | Raw) -> Any:
+            check_depth(bytes(text))
+            return wanted.model_validate_json(bytes(text))
+
+        return read_model
     read = msgspec.json.Decoder(wanted, dec_hook=_to_foreign).decode
-    if _bounds_depth(wanted):
+    if bounds_depth(wanted):
         return read
 
     def read_shallow(text: bytes | Raw) -> Any:
@@ -200,13 +206,6 @@ def _json_reader(wanted: Any) -> Callable[[bytes | Raw], Any]:
     return read_shallow
 
 
-def _bounds_depth(wanted: Any) -> bool:
-    if not isinstance(wanted, type) or wanted is Any or wanted is object:
-        return False
-    return is_typeddict(wanted) or not issubclass(wanted, _CONTAINERS)
-
-
-_CONTAINERS = (dict, list, tuple, set, frozenset)
 _TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _NO_BRACKETS_OR_QUOTES = bytes(set(_NO_BRACKETS) - set(b'"'))

@@ -17,7 +17,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 from msgspec import Struct
 
@@ -53,11 +53,31 @@ class Faults(Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"{name} is {share}: it is a share, 0 to 1")
 
 
+def open_faulty(
+    address: Address, *, codec: Codec
+) -> AbstractAsyncContextManager["FaultyTransport"]:
+    """Return the scope of `faulty:URL`.
+
+    Raises `ConfigError` at once for a fault whose value is none, and for a wrong URL behind.
+    """
+    try:
+        faults, url = _parse(address)
+    except ConfigError as error:
+        raise ConfigError(f"{address.url!r}: {error}") from error
+    try:
+        behind = open_transport(url, codec=codec)
+    except ConfigError as error:
+        raise ConfigError(
+            f"the transport behind {address.url!r}: {error}; faults: {', '.join(_OPTIONS)}"
+        ) from error
+    return _scope(behind, faults)
+
+
 @asynccontextmanager
-async def open_faulty(address: Address, *, codec: Codec) -> AsyncGenerator["FaultyTransport"]:
-    """Open `faulty:URL`. Raises `ConfigError` for a fault whose value is none, or a wrong URL."""
-    faults, url = _parse(address)
-    async with open_transport(url, codec=codec) as transport:
+async def _scope(
+    behind: AbstractAsyncContextManager[Transport], faults: Faults
+) -> AsyncGenerator["FaultyTransport"]:
+    async with behind as transport:
         faulty = FaultyTransport(transport, faults)
         try:
             yield faulty
@@ -72,24 +92,43 @@ def _parse(address: Address) -> tuple[Faults, str]:
     """Return the faults, and the URL without the options that name them."""
     _, _, whole = address.url.partition(":")
     url, _, query = whole.partition("?")
-    kept = [part for part in query.split("&") if part and part.partition("=")[0] not in _OPTIONS]
+    if not url:
+        raise ConfigError("no transport stands behind: write faulty:direct://")
+    parts = [part for part in query.split("&") if part]
+    given = [part.partition("=")[0] for part in parts]
+    for name in _OPTIONS:
+        if given.count(name) > 1:
+            raise ConfigError(f"{name} is given more than once")
+    kept = [part for part, name in zip(parts, given, strict=True) if name not in _OPTIONS]
     if kept:
         url = f"{url}?{'&'.join(kept)}"
-    return _read_faults(address.url, address.options), url
+    return _read_faults(address.options), url
 
 
-def _read_faults(url: str, options: Mapping[str, str]) -> Faults:
+def _read_faults(options: Mapping[str, str]) -> Faults:
+    return Faults(
+        drop=_number(options, "drop"),
+        duplicate=_number(options, "duplicate"),
+        reorder=_number(options, "reorder"),
+        delay_s=parse_duration(options.get("delay", 0)),
+        cut_after=_count(options, "cut") if "cut" in options else None,
+        seed=_count(options, "seed"),
+    )
+
+
+def _number(options: Mapping[str, str], name: str) -> float:
+    text = options.get(name, "0")
     try:
-        return Faults(
-            drop=float(options.get("drop", 0)),
-            duplicate=float(options.get("duplicate", 0)),
-            reorder=float(options.get("reorder", 0)),
-            delay_s=parse_duration(options.get("delay", 0)),
-            cut_after=int(options["cut"]) if "cut" in options else None,
-            seed=int(options.get("seed", 0)),
-        )
-    except ValueError as error:
-        raise ConfigError(f"{url!r}: {error}") from error
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}: it is a share, 0 to 1") from None
+
+
+def _count(options: Mapping[str, str], name: str) -> int:
+    text = options.get(name, "0")
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{name} is {text!r}: it is a whole number from 0")
+    return int(text)
 
 
 _Sending = tuple[Envelope, str | None, str | None]

@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn, cast
+from urllib.parse import parse_qsl
 
 from hms_bus.abc import Capability, Codec, EventLog, Sink, Unsubscribe
 from hms_bus.envelope import Envelope
@@ -34,8 +35,13 @@ def open_direct(
     option or codec; entering the scope does for a name that is in use on another event loop.
     """
     del codec
-    named = address.only("codec").get("codec")
-    return _scope(address.path, get_codec(named) if named else None)
+    address.only("codec")
+    codecs = [
+        value for _, value in parse_qsl(address.url.partition("?")[2], keep_blank_values=True)
+    ]
+    if len(codecs) > 1:
+        raise ConfigError(f"{address.url!r}: codec is given more than once")
+    return _scope(address.path, get_codec(codecs[0]) if codecs else None)
 
 
 @asynccontextmanager

@@ -41,4 +41,7 @@ def blocking_calls_of(package: str) -> Generator[list[BlockingCall]]:
         # Where a log line goes is the user's choice; in a test pytest writes it to the null device.
         for function in ("io.TextIOWrapper.write", "io.BufferedWriter.write"):
             blockbuster.functions[function].can_block_in("logging/__init__.py", "emit")
+        # As an import does, it reads the disk once per process.
+        for function in blockbuster.functions.values():
+            function.can_block_in("hms_bus/plugins.py", "_find_installed")
         yield calls

@@ -96,7 +96,9 @@ def test_every_key_but_routes_has_a_variable() -> None:
     environment = {
         f"HMS_BUS_{key.upper()}": "direct://x" if key == "url" else "1"
         for key in BusConfig.__struct_fields__
+        if key != "routes"
     }
+    environment["HMS_BUS_LOG"] = "memory:"
     config = load_config(environment=environment)
     changed = {
         key
@@ -113,7 +115,39 @@ def test_an_empty_variable_counts_as_not_set(toml: Path) -> None:
 
 
 def test_other_variables_are_nobodys_business() -> None:
-    assert load_config(environment={"HMS_BUS_WHATEVER": "1", "PATH": "/bin"}) == BusConfig()
+    environment = {
+        "HMS_BUS_DEBUG": "1",
+        "HMS_BUS_OLD": "",
+        "_HMS_BUS_COMPLETE": "bash",
+        "PATH": "/bin",
+    }
+    assert load_config(environment=environment) == BusConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("HMS_BUS_MAX_QUEUE", "many", "HMS_BUS_MAX_QUEUE is 'many': it takes a whole number from"),
+        ("HMS_BUS_MAX_HOPS", "0", "HMS_BUS_MAX_HOPS is '0': it takes a whole number from 1"),
+        ("HMS_BUS_DRAIN_TIMEOUT_S", "5m", "HMS_BUS_DRAIN_TIMEOUT_S is '5m': it takes seconds"),
+        ("HMS_BUS_EXPOSE_TRACEBACKS", "maybe", "is 'maybe': it takes true or false"),
+        ("HMS_BUS_MAX_QEUE", "5", "unknown variable HMS_BUS_MAX_QEUE: did you mean HMS_BUS_MAX_"),
+        ("HMS_BUS_XYZZY", "5", "unknown variable HMS_BUS_XYZZY; known: HMS_BUS_URL"),
+        ("HMS_BUS_ROUTES", "a=b", "HMS_BUS_ROUTES: routes only come from files"),
+    ],
+)
+def test_a_variable_that_cannot_work_is_named(name: str, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(environment={name: text})
+    assert told in caught.value.message
+    assert ("; known:" in caught.value.message) == (name == "HMS_BUS_XYZZY")
+
+
+def test_each_variable_says_what_it_takes() -> None:
+    for key in BusConfig.__struct_fields__:
+        if not isinstance(getattr(BusConfig(), key), str | tuple | dict | None):
+            with pytest.raises(ConfigError, match="it takes"):
+                load_config(environment={f"HMS_BUS_{key.upper()}": "?"})
 
 
 @pytest.mark.parametrize(
@@ -128,17 +162,40 @@ def test_other_variables_are_nobodys_business() -> None:
         ("max_queue", "many"),
         ("url", 5),
         ("logged", "orders.>"),
+        ("max_queue", "5"),
+        ("request_timeout_s", "0.5"),
+        ("expose_tracebacks", "true"),
+        ("expose_tracebacks", 1),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_key(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         load_config({key: value}, environment={})
+    with pytest.raises(ConfigError, match=f"arguments: {key} is"):
+        load_config({}, environment={}, **{key: value})
 
 
-def test_an_unknown_key_is_refused_and_the_known_ones_are_listed(toml: Path) -> None:
+def test_an_unknown_key_is_refused_and_the_closest_one_is_named(toml: Path) -> None:
     toml.write_text("max_quue = 3")
-    with pytest.raises(ConfigError, match=r"bus\.toml.*max_quue.*known keys:.*max_queue"):
+    with pytest.raises(ConfigError, match=r"bus\.toml: unknown key 'max_quue': did you mean max_q"):
         load_config(toml, environment={})
+    with pytest.raises(ConfigError, match="arguments: unknown key 'max_queues': did you mean max_"):
+        load_config({}, environment={}, max_queues=3)
+
+
+def test_where_no_key_is_close_the_known_ones_are_listed(toml: Path) -> None:
+    toml.write_text("colour = 3")
+    with pytest.raises(ConfigError, match=r"'colour'; known: url, codec, log, .*max_queue"):
+        load_config(toml, environment={})
+
+
+def test_a_path_in_place_of_a_logs_url_is_refused_with_the_url() -> None:
+    for give in (
+        lambda: Bus.from_config({}, environment={"HMS_BUS_LOG": "run.db"}),
+        lambda: Bus(log="run.db"),
+    ):
+        with pytest.raises(ConfigError, match=r"log is 'run\.db', no URL: did you mean 'sqlite:"):
+            give()
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -87,5 +87,5 @@ def test_a_moment_without_a_time_zone_is_refused() -> None:
     "written", ["2026-13-01", "2026-01-31T12:00:00", "yesterday", "0000-01-01", "-1h", "now-1h"]
 )
 def test_what_is_no_moment_is_refused(written: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=written):
         parse_moment(written)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from hms_bus import jsonformat, payload
-from hms_bus.attributes import canonical, check, new_envelope, to_values
+from hms_bus.attributes import check, new_envelope, to_values
 from hms_bus.envelope import ATTRIBUTES, INTEGER_ATTRIBUTES, Envelope
 from hms_bus.errors import DecodeError
+from hms_bus.testing.equality import canonical
 from tests.support.envelopes import envelopes, json_values, mutations, topics
 
 OWN = jsonformat.encode(

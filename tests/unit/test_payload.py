@@ -250,6 +250,54 @@ def test_what_bounds_no_depth_is_read_64_levels_deep(wanted: Any) -> None:
     assert refused.value.reason == "too-deep"
 
 
+class Loose(Struct):
+    items: Any = None
+
+
+class Bag(Struct):
+    items: dict[str, list[Any]]
+
+
+class Tree(Struct):
+    items: "list[Tree]"
+
+
+class LooseModel(pydantic.BaseModel):
+    items: Any
+
+
+@dataclasses.dataclass
+class WithModel:
+    items: list[LooseModel]
+
+
+class Dictionary(TypedDict):
+    items: object
+
+
+@pytest.mark.parametrize(
+    ("wanted", "around"),
+    [
+        (Loose, ('{"items":', "}")),
+        (list[Loose] | None, ('[{"items":', "}]")),
+        (Bag, ('{"items":{"a":', "}}")),
+        (Tree, ('{"items":' + '[{"items":' * 40, "}]" * 40 + "}")),
+        (LooseModel, ('{"items":', "}")),
+        (WithModel, ('{"items":[{"items":', "}]}")),
+        (Dictionary, ('{"items":', "}")),
+    ],
+)
+def test_a_declared_type_that_leaves_the_depth_open_bounds_it_too(
+    wanted: Any, around: tuple[str, str]
+) -> None:
+    shallow, deep = (f"{'[' * n}{']' * n}".join(around).encode() for n in (1, 65))
+    if wanted is not Tree:
+        payload.decode(Raw(shallow), wanted, JSON)
+    with pytest.raises(DecodeError) as refused:
+        payload.decode(Raw(deep), wanted, JSON)
+    assert refused.value.reason == "too-deep"
+
+
 def test_a_declared_type_bounds_the_depth_itself() -> None:
     deep = b'{"items":[],"unknown":' + b"[" * 200 + b"]" * 200 + b"}"
     assert payload.decode(Raw(deep), Order, JSON) == Order([])

@@ -9,15 +9,18 @@ import pytest
 
 from hms_bus.errors import ConfigError
 from hms_bus.plugins import (
+    _BUILT_IN,  # pyright: ignore[reportPrivateUsage] - what stands in it is the point
     Kind,
     _find_installed,  # pyright: ignore[reportPrivateUsage] - what it found is forgotten again
     find,
     get_codec,
+    identify_log,
     names,
     open_log,
     open_transport,
     parse_address,
 )
+from hms_bus.testing.faulty import open_faulty
 
 
 @pytest.mark.parametrize(
@@ -123,3 +126,26 @@ def test_what_is_built_in_wins_over_what_is_installed() -> None:
 def test_a_plugin_that_cannot_be_imported_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"'broken' \(pigeons:missing\) cannot be imported"):
         get_codec("broken")
+
+
+def test_what_is_only_for_tests_is_a_plug_in_like_any_other() -> None:
+    assert "faulty" not in _BUILT_IN["transports"]
+    assert find("transports", "faulty") is open_faulty
+
+
+# -- two names of one log ------------------------------------------------------------------------
+
+
+def test_urls_of_one_log_have_one_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.db").symlink_to("a.db")
+    same = {"sqlite:a.db", "sqlite:./a.db", f"sqlite:{tmp_path}/a.db", "SQLITE:a.db?readonly=false"}
+    assert {identify_log(url) for url in same | {"sqlite:link.db"}} == {identify_log("sqlite:a.db")}
+    others = ["sqlite:a.db", "sqlite:b.db", "sqlite:a.db?readonly=true", "memory:a", "memory:b"]
+    assert len({identify_log(url) for url in others}) == len(others)
+
+
+def test_a_log_that_says_nothing_about_it_is_told_by_its_url() -> None:
+    assert identify_log("memory:a") == identify_log("memory:a")
+    with pytest.raises(ConfigError, match="unknown log"):
+        identify_log("paper:roll")

@@ -133,13 +133,6 @@ def test_a_pattern_knows_what_was_written_and_what_it_means() -> None:
     assert pattern.captures == ((1, "region"),)
 
 
-@pytest.mark.parametrize(
-    ("text", "is_literal"), [("a.b", True), ("$a", True), ("a.*", False), ("a.>", False)]
-)
-def test_a_literal_pattern_selects_one_topic(text: str, *, is_literal: bool) -> None:
-    assert parse_pattern(text).is_literal is is_literal
-
-
 # -- against the rules, read the slow way --------------------------------------------------------
 
 # Few tokens, so that chance meets: what differs matters here, not how it is spelled.

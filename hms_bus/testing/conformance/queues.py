@@ -1,6 +1,9 @@
 """Checks: bounded queues, priorities, expiry, and order under concurrency."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 from hms_bus.bus import Bus, Message, SubscriptionStats
 from hms_bus.errors import BusError, QueueFullError
@@ -22,6 +25,23 @@ check = checks_of("transport")
 
 def _stats(bus: Bus) -> SubscriptionStats:
     return bus.stats().subscriptions[0]
+
+
+@asynccontextmanager
+async def _tasks() -> AsyncGenerator[Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]]:
+    """Lend a way to start tasks; end them with the scope, so that a failed check leaves none."""
+    tasks: list[asyncio.Task[Any]] = []
+
+    def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        tasks.append(asyncio.create_task(work))
+        return tasks[-1]
+
+    try:
+        yield start
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _gated(bus: Bus, topic: str, gate: Gate, **options: object) -> Seen[int]:
@@ -46,8 +66,8 @@ async def a_full_queue_holds_its_publisher_back(subject: Subject) -> None:
         for number in range(200):
             await sender.publish(topic, number)
 
-    async with listener, subject.publisher() as sender:
-        publishing = asyncio.create_task(publish(sender))
+    async with listener, subject.publisher() as sender, _tasks() as start:
+        publishing = start(publish(sender))
         await gate.entered()
         await still_waits(publishing, "200 messages went into a queue of 4 that nobody empties")
         gate.open()
@@ -135,10 +155,10 @@ async def _refused_request(subject: Subject, topic: str, overflow: str) -> None:
         await gate.passing()
         return "done"
 
-    async with server, subject.publisher(log=None) as caller:
-        working = asyncio.create_task(caller.request(topic))
+    async with server, subject.publisher(log=None) as caller, _tasks() as start:
+        working = start(caller.request(topic))
         await gate.entered()
-        queued = asyncio.create_task(caller.request(topic))
+        queued = start(caller.request(topic))
         await eventually(lambda: _stats(server).queued == 1, "the second request waits")
         with raises(BusError, "a request to a full queue") as caught:
             await caller.request(topic)

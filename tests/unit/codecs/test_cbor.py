@@ -1,13 +1,15 @@
 """The CBOR format on the wire, as a plain CBOR library sees it."""
 
-from typing import Any
+from typing import Any, cast
 
 import cbor2
 import pytest
 from cbor2 import CBORTag
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
-from hms_bus import codecs
+from hms_bus import cboritem, codecs
 from hms_bus.attributes import new_envelope
 from hms_bus.envelope import Envelope
 from hms_bus.errors import DecodeError, EncodeError
@@ -127,3 +129,56 @@ def test_what_follows_a_document_is_found_even_when_it_looks_like_our_own_end() 
         with pytest.raises(DecodeError) as refused:
             CODEC.decode(document + rest)
         assert refused.value.reason == "trailing-bytes"
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**64) - 1, 2**70, 10**300])
+def test_an_integer_that_no_reader_takes_is_not_written(number: int) -> None:
+    for data in (number, {"a": ["ü", number]}):
+        with pytest.raises(EncodeError, match="64 bits") as refused:
+            CODEC.encode(new_envelope("a", data, source="/s"))
+        assert refused.value.field == "data"
+
+
+def test_what_only_looks_like_such_an_integer_is_written() -> None:
+    data = {"octets": b"\xc2\x49" + bytes(8), "text": "Âé", "n": 2**64 - 1, "m": -(2**64)}
+    found = CODEC.decode(CODEC.encode(new_envelope("a", data, source="/s")))
+    assert found.decode() == data
+
+
+def test_the_number_of_items_is_bounded_on_both_sides() -> None:
+    # Of the document besides: the map, its attributes and their names, tags, the array.
+    few = [1000.5] * (cboritem.MAX_ITEMS - 40)
+    document = CODEC.encode(new_envelope("a", few, source="/s"))
+    assert CODEC.decode(document).decode() == few
+    many = [1] * cboritem.MAX_ITEMS
+    with pytest.raises(EncodeError, match="items"):
+        CODEC.encode(new_envelope("a", many, source="/s"))
+    octets = new_envelope("a", cbor2.dumps(many), source="/s", datacontenttype="application/cbor")
+    with pytest.raises(DecodeError) as refused:
+        CODEC.decode(CODEC.encode(octets)).decode(list)
+    assert refused.value.reason == "payload"
+    assert "items" in refused.value.message
+
+
+@given(
+    item=st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**64), 2**64 - 1)
+        | st.floats()
+        | st.text()
+        | st.binary(max_size=300)
+        | st.just("x" * 70_000),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_items_are_counted_as_they_are_written(item: Any) -> None:
+    assert cboritem.count_items(cbor2.dumps(item), limit=10_000) == items_in(item)
+
+
+def items_in(item: Any) -> int:
+    if isinstance(item, dict):
+        inner = cast("dict[str, Any]", item)
+        return 1 + len(inner) + sum(map(items_in, inner.values()))
+    return 1 + sum(map(items_in, cast("list[Any]", item))) if isinstance(item, list) else 1

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hms_bus import codecs
-from hms_bus.attributes import canonical, to_values
+from hms_bus.attributes import to_values
 from hms_bus.envelope import Envelope
 from hms_bus.ids import parse_time, to_moment
+from hms_bus.testing.equality import canonical
 from tests.support.envelopes import extension_names, int32, json_texts, json_values, names
 from tests.support.vectors import Vector, load_vectors
 

@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hms_bus import codecs
-from hms_bus.attributes import canonical, check
+from hms_bus.attributes import check
 from hms_bus.envelope import Envelope
 from hms_bus.errors import DecodeError
+from hms_bus.testing.equality import canonical
 from tests.support.envelopes import envelopes, mutations
 
 NAMES = ("json", "cbor", "protobuf")
@@ -114,7 +115,10 @@ def test_a_giant_length_allocates_nothing(document: bytes) -> None:
         ("json", b'"\\u0061":1,'),
         ("json", b'{"":0},'),
         ("cbor", b"\x80"),
+        ("cbor", b"\x81\x80"),
         ("cbor", b"\xa0"),
+        ("cbor", b"\xa1\x60\x80"),
+        ("cbor", b"\xd8\x20\x60"),
         ("cbor", b"\x61a"),
         ("protobuf", b"\x2a\x00"),
         ("protobuf", b"\x0a\x01a"),
@@ -135,7 +139,20 @@ def test_memory_stays_in_proportion(name: str, part: bytes) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 200 * len(document)
+    assert peak < 100 * len(document)
+
+
+@pytest.mark.parametrize("head", [b"\x9f", b"\x9a\x00\x1e\x84\x80"], ids=["open", "of a length"])
+def test_many_small_items_are_refused_before_they_are_made(head: bytes) -> None:
+    document = b"\xa1\x64data" + head + b"\x80" * 2_000_000 + b"\xff" * (head == b"\x9f")
+    tracemalloc.start()
+    try:
+        reason = read("cbor", document)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reason == "too-large"
+    assert peak < 3 * len(document)
 
 
 @pytest.mark.parametrize("name", NAMES)

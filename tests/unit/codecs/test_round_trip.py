@@ -17,9 +17,10 @@ from msgspec import UNSET, Raw, Struct
 
 from hms_bus import codecs
 from hms_bus.abc import Codec
-from hms_bus.attributes import canonical, new_envelope, to_values
+from hms_bus.attributes import new_envelope, to_values
 from hms_bus.envelope import Envelope
 from hms_bus.errors import EncodeError
+from hms_bus.testing.equality import canonical
 from tests.support.envelopes import envelopes
 
 NAMES = ("json", "cbor", "protobuf")

@@ -10,10 +10,10 @@ import cbor2
 import pytest
 
 from hms_bus import codecs
-from hms_bus.attributes import canonical
 from hms_bus.codecs._pb.cloudevents_pb2 import CloudEvent
 from hms_bus.envelope import ATTRIBUTES
 from hms_bus.errors import DecodeError
+from hms_bus.testing.equality import canonical
 from tests.support.vectors import Refused, Vector, load_refused, load_vectors
 
 VECTORS = load_vectors()

@@ -65,3 +65,11 @@ def test_a_waiter_whose_loop_is_gone_is_passed_over() -> None:
     loop.close()
     bell.ring(1)
     waiting.get_coro().close()  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_a_late_ring_of_an_earlier_position_takes_nothing_back() -> None:
+    bell = Bell()
+    bell.ring(6)
+    bell.ring(5)
+    async with asyncio.timeout(10):
+        await bell.wait_beyond(5)

@@ -41,12 +41,12 @@ def test_it_finds_what_the_whole_history_holds_and_nothing_else(
     steps: list[list[list[Entry]] | None],
 ) -> None:
     with closing(connect()) as connection:
-        ledger = SqliteLedger(connection)
+        ledger = SqliteLedger(connection, "events.db")
         known: dict[tuple[str, str], int] = {}
         last_on: dict[str, int] = {}
         for step in steps:
             if step is None:
-                ledger = SqliteLedger(connection)
+                ledger = SqliteLedger(connection, "events.db")
                 continue
             connection.execute("BEGIN")
             for batch in step:
@@ -71,7 +71,7 @@ def test_topics_and_sources_that_it_has_forgotten_are_looked_up_again(
 ) -> None:
     monkeypatch.setattr(ledger_module, "MAX_CACHED", 3)
     with closing(connect()) as connection:
-        ledger = SqliteLedger(connection)
+        ledger = SqliteLedger(connection, "events.db")
         for n in range(40):
             connection.execute("BEGIN")
             ledger.add(Entry(f"{n}", f"s{n % 8}", f"t{n % 9}", b"{}"), 1)
@@ -87,18 +87,18 @@ def test_topics_and_sources_that_it_has_forgotten_are_looked_up_again(
 def test_a_batch_of_any_size_is_written_whole() -> None:
     for size in (0, 1, 63, 64, 65, 128, 200):
         with closing(connect()) as connection:
-            ledger = SqliteLedger(connection)
+            ledger = SqliteLedger(connection, "events.db")
             for n in range(size):
                 ledger.add(Entry(f"{n}", "s", f"t{n % 70}", b"{}"), 1)
             ledger.flush()
             rows = connection.execute("SELECT position, id FROM records ORDER BY 1").fetchall()
             assert rows == [(n + 1, f"{n}") for n in range(size)]
-            assert SqliteLedger(connection).head() == ledger.head()
+            assert SqliteLedger(connection, "events.db").head() == ledger.head()
 
 
 def test_names_of_a_refused_batch_leave_no_trace() -> None:
     with closing(connect()) as connection:
-        ledger = SqliteLedger(connection)
+        ledger = SqliteLedger(connection, "events.db")
         assert ledger.find("never", "x") is None
         assert ledger.last_on("never") == 0
         ledger.add(Entry("a", "s", "t", b"{}"), 1)
@@ -109,3 +109,23 @@ def test_names_of_a_refused_batch_leave_no_trace() -> None:
         connection.text_factory = bytes
         audit_page(connection, audit, 10)
         assert audit.records == 1
+
+
+def test_ids_of_sources_that_were_never_looked_up_are_found_after_it_has_forgotten_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_CACHED", 2)
+    with closing(connect()) as connection:
+        append(SqliteLedger(connection, "events.db"), connection, Entry("zzz", "old", "t", b"{}"))
+        ledger = SqliteLedger(connection, "events.db")
+        for n in range(4):
+            append(ledger, connection, Entry(f"a{n}", f"new{n}", "t", b"{}"))
+        assert ledger.find("old", "zzz") == 1
+
+
+def append(ledger: SqliteLedger, connection: sqlite3.Connection, entry: Entry) -> None:
+    connection.execute("BEGIN")
+    ledger.add(entry, 1)
+    ledger.flush()
+    connection.execute("COMMIT")
+    ledger.settle()

@@ -43,6 +43,8 @@ def test_urls(url: str, settings: Settings) -> None:
         ("sqlite:r.db?busy=-1", "busy is a number"),
         ("sqlite:r.db?busy=nan", "busy is a number"),
         ("sqlite:r.db?max_bytes=inf", "max_bytes is a number"),
+        ("sqlite:r.db?max_bytes=65535", "max_bytes is at least 65536, not 65535"),
+        ("sqlite:r.db?max_bytes=0", "max_bytes is at least 65536, not 0"),
         ("sqlite:r.db?poll=soon", "poll is a number"),
     ],
 )

@@ -85,7 +85,7 @@ async def test_recorded_time_does_not_run_back_over_a_restart(path: Path) -> Non
     def write_in_the_future() -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             prepare_file(connection, path)
-            ledger = SqliteLedger(connection)
+            ledger = SqliteLedger(connection, "events.db")
             ledger.add(make_entry(event()), future_ns)
             ledger.flush()
 

@@ -7,6 +7,7 @@ import pytest
 
 from hms_bus import jsonformat
 from hms_bus.abc import EventLog, Selector
+from hms_bus.envelope import ExtensionValue
 from hms_bus.errors import DecodeError
 from hms_bus.log.transfer import Imported, export_lines, import_lines
 from hms_bus.plugins import open_log
@@ -48,8 +49,21 @@ async def test_lines_that_are_events_and_empty_lines(log: EventLog) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"no JSON", b"[]", b'{"event":{}}', b'{"event":1}', b"{}", b"\xff"]
+    "line",
+    [b"no JSON", b"[]", b'{"position":1,"event":{}}', b'{"position":1,"event":1}', b"{}", b"\xff"],
 )
 async def test_a_line_that_is_no_event_is_named(log: EventLog, line: bytes) -> None:
     with pytest.raises(DecodeError, match="line 3: "):
         await import_lines(log, stream([b"\n", jsonformat.encode(event()), line]))
+
+
+async def test_an_event_whose_extensions_are_called_as_the_members_of_a_record(
+    log: EventLog,
+) -> None:
+    extensions: dict[str, ExtensionValue] = {"event": "click", "position": 3}
+    for names in (["event"], ["event", "position"]):
+        own = {name: extensions[name] for name in names}
+        line = jsonformat.encode(event("a.b", extensions=own))
+        assert await import_lines(log, stream([line])) == Imported(events=1, duplicates=0)
+    kept = [record.envelope.extensions async for record in log.read(Selector())]
+    assert kept == [{"event": "click"}, extensions]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hms_bus.errors import ConfigError, LogError, LogFormatError
-from hms_bus.log.failures import open_failed
+from hms_bus.errors import ConfigError, LogCorruptError, LogError, LogFormatError
+from hms_bus.log.failures import SALVAGE, open_failed
 from hms_bus.plugins import open_log
-from tests.support.events import events
+from tests.support.events import event, events
 
 
 async def refuse(url: str) -> LogError:
@@ -26,7 +26,7 @@ async def test_a_file_that_is_no_database(tmp_path: Path, options: str) -> None:
     error = await refuse(f"sqlite:{path}{options}")
     assert isinstance(error, LogFormatError)
     assert "no log of hms-bus" in error.message
-    assert "name of a new file" in error.message
+    assert ("name of a new file" in error.message) == (not options)
     assert path.read_text() == "Dear diary, " * 100
     assert [left.name for left in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -71,14 +71,49 @@ async def test_an_empty_file_becomes_a_log_but_is_none_to_read(tmp_path: Path) -
         assert (await log.verify()).is_sound
 
 
-async def test_a_file_cut_in_the_middle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept_bytes", [6000, 20_000])
+@pytest.mark.parametrize("options", ["", "?readonly=true"])
+async def test_a_log_cut_in_the_middle_is_damaged(
+    tmp_path: Path, options: str, kept_bytes: int
+) -> None:
     path = tmp_path / "events.db"
     async with open_log(f"sqlite:{path}") as log:
         await log.append(events(100))
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    error = await refuse(f"sqlite:{path}{options}")
+    assert isinstance(error, LogCorruptError)
+    assert f"log {path} is damaged" in error.message
+    assert "restore it from a copy, or get what can be read out of it" in error.message
+    assert path.stat().st_size == kept_bytes
+
+
+async def test_what_a_cut_log_has_left_can_be_read_as_the_error_says(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with open_log(f"sqlite:{path}") as log:
+        await log.append([event(data="x" * 3000) for _ in range(100)])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    error = await refuse(f"sqlite:{path}?readonly=true")
+    assert SALVAGE in error.message
+    pragma, select = SALVAGE.split("; ")
+    left: list[str] = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(pragma)
+        with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+            left.extend(document for [document] in connection.execute(select))
+    assert 20 < len(left) < 100
+    assert all("x" * 3000 in document for document in left)
+
+
+async def test_a_damaged_database_of_another_program_is_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+        connection.execute("INSERT INTO notes VALUES (?)", ("x" * 20_000,))
+        connection.commit()
     path.write_bytes(path.read_bytes()[:6000])
     error = await refuse(f"sqlite:{path}")
-    assert "malformed" in error.message or "no log" in error.message
-    assert "restore" in error.message or "name of" in error.message
+    assert isinstance(error, LogFormatError)
+    assert "no log of hms-bus" in error.message
 
 
 def test_no_permission_is_told_from_other_failures() -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from hms_bus import Bus
 from hms_bus.attributes import new_envelope
 from hms_bus.bus.protocol import ERROR, ErrorBody
 from hms_bus.codecs.json import JsonCodec
@@ -216,15 +217,25 @@ async def test_a_url_names_the_faults_and_what_is_behind() -> None:
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("drop=2", "0 to 1"),
+        ("drop=2", "drop is 2.0: it is a share, 0 to 1"),
         ("reorder=-0.5", "0 to 1"),
-        ("drop=often", "often"),
+        ("drop=often", "drop is 'often'"),
+        ("drop=nan", "0 to 1"),
         ("delay=soon", "soon"),
         ("cut=1.5", "1.5"),
-        ("speed=1", "speed"),
+        ("cut=-1", "cut is '-1': it is a whole number from 0"),
+        ("drop=0.1&drop=0.2", "drop is given more than once"),
+        ("dorp=1", "unknown option 'dorp'.*faults: drop, duplicate"),
+        ("codec=", "codec"),
     ],
 )
-async def test_a_url_that_makes_no_sense_is_refused(query: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        async with open_transport(f"faulty:direct://?{query}", codec=JsonCodec()):
-            pass
+def test_a_url_that_makes_no_sense_is_refused_when_the_bus_is_made(query: str, told: str) -> None:
+    url = f"faulty:direct://?{query}"
+    with pytest.raises(ConfigError, match=told) as caught:
+        Bus(url)
+    assert url in caught.value.message
+
+
+def test_a_transport_stands_behind() -> None:
+    with pytest.raises(ConfigError, match="write faulty:direct://"):
+        Bus("faulty:")

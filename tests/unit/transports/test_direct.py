@@ -258,7 +258,16 @@ async def test_the_codec_refuses_what_has_no_form_whoever_listens(*, listens: bo
             transport.publish(event("a", object()))
 
 
-@pytest.mark.parametrize("url", ["direct://?codek=json", "direct://?codec=morse"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "direct://?codek=json",
+        "direct://?codec=morse",
+        "direct://?codec=",
+        "direct://?codec",
+        "direct://?codec=json&codec=cbor",
+    ],
+)
 def test_a_wrong_option_is_refused_before_anything_is_opened(url: str) -> None:
     with pytest.raises(ConfigError):
         opening(url)
