@@ -94,10 +94,12 @@ def _write_json(result: Report, path: Path) -> None:
 def _update_docs(result: Report) -> None:
     _write_json(result, ASSETS / "results.json")
     plot = draw(result, ASSETS)
-    table = report.markdown([line for row in result.results for line in report.lines(row)])
     image = f"![How much of each target is reached]({plot.relative_to(DOCS).as_posix()})"
-    PAGE.write_text(page.splice(PAGE.read_text(), [report.summary(result), table, image]))
+    text = page.splice(PAGE.read_text(), [report.summary(result), report.table(result), image])
+    PAGE.write_text(text)
     print(f"updated {PAGE.relative_to(ROOT)} and {ASSETS.relative_to(ROOT)}/")
+    for mismatch in page.mismatches(text, report.missed(result.results)):
+        print(f"{PAGE.relative_to(ROOT)} needs an edit: {mismatch}", file=sys.stderr)
 
 
 if __name__ == "__main__":

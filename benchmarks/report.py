@@ -110,6 +110,11 @@ def rounded(rate: float) -> int:
     return int(round(rate, 3 - digits)) if digits > 3 else round(rate)
 
 
+def table(report: Report) -> str:
+    """Return the Markdown table of a whole run."""
+    return markdown([line for result in report.results for line in lines(result)])
+
+
 def markdown(rows: Sequence[Line]) -> str:
     """Return a Markdown table; a cell that says the same as the one above it stays empty."""
     shown: list[Line] = []
@@ -161,6 +166,15 @@ def summary(report: Report) -> str:
         f"Measured on: {machine}; {report.rounds} rounds of about {report.round_s:g} s "
         f"each ({report.mode} run).\nVersions: {versions}."
     )
+
+
+def missed(results: Iterable[Result]) -> list[str]:
+    """Return the names of the rows that miss a target."""
+    return [
+        result.name
+        for result in results
+        if any(line.verdict == verdict(False) for line in lines(result))  # noqa: FBT003
+    ]
 
 
 def broken(results: Iterable[Result]) -> list[str]:

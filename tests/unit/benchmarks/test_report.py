@@ -128,6 +128,17 @@ def test_a_miss_by_a_factor_is_reported_as_broken() -> None:
     assert report.broken([worse]) == ["publish: 1.23 × of fast, target ≥ 80 ×"]
 
 
+def test_a_row_is_missed_when_one_of_its_targets_is() -> None:
+    in_time = msgspec.structs.replace(IMPORT, at_most=20)
+    slow = msgspec.structs.replace(ALONE, name="slow", order_of_magnitude=1_000)
+    assert report.missed([RACE, TIMES, ALONE, IMPORT, in_time, slow]) == [
+        "publish-1",
+        "codec",
+        "import",
+        "slow",
+    ]
+
+
 def test_the_plot_has_a_bar_for_each_target_and_its_label_says_both_numbers() -> None:
     fast, slow, bare = bars(REPORT)
     assert fast.title == "publish\nagainst fast"
