@@ -18,8 +18,7 @@ from contextlib import AsyncExitStack
 from heapq import nlargest
 from pathlib import Path
 
-from msgspec import Struct
-from msgspec.structs import replace
+from msgspec import Struct, structs
 
 from hms_bus import Bus, BusStats
 
@@ -43,7 +42,7 @@ class Function(Struct, frozen=True):
 
 
 class FileFacts(Struct, frozen=True):
-    """What a reader saw in one file; `error` says why it is no Python, as some tests are not."""
+    """What a reader saw in one file; `error` says why it could not be read, as some cannot."""
 
     module: str
     bytes: int = 0
@@ -86,7 +85,7 @@ def reader(bus: Bus) -> None:
     async def read(file: SourceFile) -> None:
         facts = await asyncio.to_thread(read_facts, file)
         findings = await bus.request("critic.review", facts, returns=list[str], timeout=30)
-        await bus.publish("source.read", replace(facts, findings=findings))
+        await bus.publish("source.read", structs.replace(facts, findings=findings))
 
 
 def critic(bus: Bus) -> None:
@@ -121,7 +120,7 @@ def editor(bus: Bus) -> None:
 
 
 READERS = {f"reader-{number}": reader for number in range(1, 5)}
-TEAM = {"scout": scout, **READERS, "critic": critic, "editor": editor}
+TEAM = {"critic": critic, "editor": editor, **READERS, "scout": scout}  # servers before clients
 
 
 async def run(
@@ -154,16 +153,17 @@ async def run(
 def find_files(root: Path) -> list[SourceFile]:
     """Return the Python files below `root`, those of installed packages left out."""
     paths = (path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts)
-    return [SourceFile(".".join(p.relative_to(root).with_suffix("").parts), str(p)) for p in paths]
+    names = (Path(str(path).encode(errors="replace").decode()) for path in paths)  # all as text
+    return [SourceFile(".".join(p.relative_to(root).with_suffix("").parts), str(p)) for p in names]
 
 
 def read_facts(file: SourceFile) -> FileFacts:
-    """Parse one file."""
-    source = Path(file.path).read_bytes()
+    """Parse one file. Files fail in many ways, and each is to be accounted for."""
     try:
+        source = Path(file.path).read_bytes()
         nodes = list(ast.walk(tree := ast.parse(source)))
-    except (SyntaxError, ValueError) as error:
-        return FileFacts(file.module, len(source), error=str(error))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, SystemError) as error:
+        return FileFacts(file.module, error=f"{type(error).__name__}: {error}")
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     imports += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module]

@@ -35,7 +35,7 @@ COMMANDS = {
     hms-bus demo                                    a team of agents on real input
     hms-bus log ls run.db                           what a log holds
     hms-bus log cat run.db --topic 'orders.>' --since 1h
-    hms-bus pub orders.created '{"id": 1}' --log sqlite:run.db
+    hms-bus pub orders.created '{"id": 1}' --log run.db
     """,
 )
 @click.version_option(__version__, prog_name="hms-bus", message="%(prog)s %(version)s")

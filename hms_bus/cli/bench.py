@@ -16,9 +16,9 @@ from hms_bus.errors import UsageError
 _COLUMNS = (
     Column(name="bench", style="cyan"),
     Column(name="per_second", kind="number", style="bold"),
-    Column(name="slowest", kind="number"),
-    Column(name="fastest", kind="number"),
-    Column(name="what"),
+    Column(name="slowest", kind="number", spare=1),
+    Column(name="fastest", kind="number", spare=2),
+    Column(name="what", least=20, wraps=True, spare=3),
 )
 
 

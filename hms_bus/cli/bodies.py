@@ -21,7 +21,7 @@ Kind = Literal["auto", "json", "text", "bytes"]
 KINDS: tuple[Kind, ...] = ("auto", "json", "text", "bytes")
 
 _HEADER = re.compile(r"([^:=\s]+)\s*(:=|=|:)\s*(.*)", re.DOTALL)
-_PLACE = re.compile(r"\{\{\s*(count|time|unix|id|random)\s*\}\}")
+_PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 def read_body(text: str | None) -> bytes | None:
@@ -106,7 +106,10 @@ def _literal(header: str, text: str) -> int | bool:
 
 
 def fill(template: bytes, count: int) -> bytes:
-    """Put in what `{{count}}`, `{{time}}`, `{{unix}}`, `{{id}}` and `{{random}}` stand for."""
+    """Put in what `{{count}}`, `{{time}}`, `{{unix}}`, `{{id}}` and `{{random}}` stand for.
+
+    Raises `UsageError` for any other name.
+    """
     new_id, time = stamp()
     values: Mapping[str, str] = {
         "count": str(count),
@@ -115,6 +118,11 @@ def fill(template: bytes, count: int) -> bytes:
         "id": new_id,
         "random": str(random.randrange(1_000_000)),  # noqa: S311 - test data, no secret
     }
-    text = template.decode("utf-8", "surrogateescape")
-    filled = _PLACE.sub(lambda match: values[match[1]], text)
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise UsageError(f"a template knows no {match[0]}; known: {', '.join(values)}")
+        return values[match[1]]
+
+    filled = _PLACE.sub(value, template.decode("utf-8", "surrogateescape"))
     return filled.encode("utf-8", "surrogateescape")

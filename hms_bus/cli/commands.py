@@ -36,8 +36,7 @@ class BusCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and the exit statuses."""
         write_lines(formatter, "Examples", self.examples)
-        with formatter.section("Exit status"):
-            formatter.write_dl([(str(code), text) for code, text in sorted(self.endings.items())])
+        _write_endings(formatter, self.endings)
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> None:
@@ -105,8 +104,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
+        """Write the examples and the exit statuses that all commands have."""
         write_lines(formatter, "Examples", self.examples)
+        _write_endings(formatter, ENDINGS)
         super().format_epilog(ctx, formatter)
 
 
@@ -117,6 +117,11 @@ def write_lines(formatter: click.HelpFormatter, title: str, text: str) -> None:
         with formatter.section(title):
             for line in lines:
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _write_endings(formatter: click.HelpFormatter, endings: Mapping[int, str]) -> None:
+    with formatter.section("Exit status"):
+        formatter.write_dl([(str(code), text) for code, text in sorted(endings.items())])
 
 
 def _debug_option() -> click.Option:

@@ -16,11 +16,11 @@ from hms_bus.testing.conformance import Report, Result
 
 _COLUMNS = (
     Column(name="outcome"),
-    Column(name="check", style="cyan"),
-    Column(name="on"),
-    Column(name="seconds", kind="number"),
-    Column(name="statement"),
-    Column(name="problem", style="red"),
+    Column(name="check", style="cyan", least=24),
+    Column(name="on", least=16, spare=1),
+    Column(name="seconds", kind="number", spare=2),
+    Column(name="statement", least=24, wraps=True, spare=3),
+    Column(name="problem", style="red", least=12, wraps=True),
 )
 _WITHOUT_LOG = "none"
 

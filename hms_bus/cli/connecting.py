@@ -8,20 +8,24 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from hms_bus.bus import Bus
-from hms_bus.config import BusConfig, load_config
+from hms_bus.cli.log.opening import configured
+from hms_bus.config import BusConfig
 from hms_bus.errors import UnsupportedError
 from hms_bus.plugins import names, parse_address
 from hms_bus.topics import overlaps, parse_pattern
 
 _IN_PROCESS = "direct"
+_WRAPPER = "faulty"  # faulty:URL leads where URL leads
 
 
 def load(settings: Mapping[str, Any], config: str | None) -> BusConfig:
-    """Return the configuration: options, environment, file, defaults. Raises `ConfigError`.
+    """Return the configuration: options, environment, file, defaults.
 
-    The sender is `/cli/USER` unless it is configured.
+    The sender is `/cli/USER` unless it is configured; the log may be named by its path. Raises
+    `ConfigError`, also for URLs and a codec of which no bus can be made.
     """
-    loaded = load_config(config, **settings)
+    loaded = configured(config, **settings)
+    make_bus(loaded)  # finds what is wrong with the URLs, before they are taken to lead nowhere
     return loaded if loaded.source else replace(loaded, source=f"/cli/{quote(_user())}")
 
 
@@ -52,7 +56,13 @@ def leaves_process(config: BusConfig, pattern: str) -> bool:
     """Whether some topic of `pattern` travels over a transport that others can join."""
     tokens = parse_pattern(pattern).tokens
     urls = [url for route, url in config.routes.items() if _meet(route, tokens)]
-    return any(parse_address(url).scheme != _IN_PROCESS for url in (*urls, config.url))
+    return any(_scheme(url) != _IN_PROCESS for url in (*urls, config.url))
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of the transport itself, behind what may be wrapped around it."""
+    scheme = parse_address(url).scheme
+    return _scheme(url.partition(":")[2]) if scheme == _WRAPPER else scheme
 
 
 def _meet(route: str, tokens: tuple[str, ...]) -> bool:
@@ -61,7 +71,8 @@ def _meet(route: str, tokens: tuple[str, ...]) -> bool:
 
 def other_transports() -> str:
     """Return how to name a bus that other processes can join, for the end of a hint."""
-    schemes = [f"{name}://…" for name in names("transports") if name != _IN_PROCESS]
+    known = names("transports")
+    schemes = [f"{name}://…" for name in known if name not in (_IN_PROCESS, _WRAPPER)]
     if not schemes:
-        return "no transport between processes is installed"
+        return "a bus between processes needs a transport plug-in, and none is installed"
     return f"choose a bus between processes, --bus {' or '.join(schemes)}"

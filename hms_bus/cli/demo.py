@@ -1,5 +1,8 @@
 """`hms-bus demo`."""
 
+import shlex
+import shutil
+import sys
 import time
 from itertools import chain, count
 from pathlib import Path
@@ -91,13 +94,16 @@ def _show_report(report: Report) -> None:
     _title("What they found")
     click.echo(
         f"{report.files} files, {report.bytes / 1e6:.1f} MB, {report.functions} functions; "
-        f"{report.unreadable} files are no valid Python; {report.findings} findings"
+        f"{report.unreadable} files could not be read as Python; {report.findings} findings"
     )
     _show_functions("Largest functions", "lines", report.largest)
     _show_functions("Most complex functions", "complexity", report.most_complex)
     _title("Import hubs")
     hubs = list(report.import_hubs.items())[:_SHOWN]
-    columns = (Column(name="module", style="cyan"), Column(name="importers", kind="number"))
+    columns = (
+        Column(name="module", style="cyan", least=20),
+        Column(name="importers", kind="number"),
+    )
     show_table(columns, [{"module": name, "importers": n} for name, n in hubs], "text", headed=True)
     missing = report.without_docstring
     _title(f"Modules without a docstring: {len(missing)}")
@@ -107,7 +113,7 @@ def _show_report(report: Report) -> None:
 
 def _show_functions(title: str, measure: str, functions: list[Function]) -> None:
     _title(title)
-    columns = (Column(name="function", style="cyan"), Column(name=measure, kind="number"))
+    columns = (Column(name="function", style="cyan", least=20), Column(name=measure, kind="number"))
     rows = [{"function": f.name, measure: getattr(f, measure)} for f in functions[:_SHOWN]]
     show_table(columns, rows, "text", headed=True)
 
@@ -124,10 +130,10 @@ def _show_figures(outcome: Outcome) -> None:
     columns = (
         Column(name="agent", style="cyan"),
         Column(name="published", kind="number"),
-        Column(name="requests", kind="number"),
+        Column(name="requests", kind="number", spare=2),
         Column(name="handled", kind="number"),
-        Column(name="failed", kind="number"),
-        Column(name="mean ms", kind="number"),
+        Column(name="failed", kind="number", spare=1),
+        Column(name="mean ms", kind="number", spare=3),
     )
     show_table(
         columns,
@@ -165,12 +171,23 @@ def _sum(stats: BusStats) -> _Sum:
 def _show_log(kept: str) -> None:
     _title("The log, and three commands to try next")
     click.echo(kept)
+    program, log = _program(), shlex.quote(kept)
     for line in (
-        f"hms-bus log ls {kept}",
-        f"hms-bus log tail {kept} --topic report.ready --raw -n 1",
-        f"hms-bus log verify {kept}",
+        f"{program} log ls {log}",
+        f"{program} log tail {log} --topic report.ready --raw -n 1",
+        f"{program} log verify {log}",
     ):
         click.echo(f"  {click.style(line, fg='green')}")
+
+
+def _program() -> str:
+    """Return how the shell runs this program: by its name, or by the path that it was run by."""
+    if shutil.which("hms-bus"):
+        return "hms-bus"
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m hms_bus"
+    return shlex.quote(str(called))
 
 
 def _title(text: str) -> None:

@@ -22,6 +22,7 @@ ENDINGS = {
     NEGATIVE: "it failed",
     USAGE: "the command line or the configuration is wrong",
     INTERRUPTED: "interrupted (Ctrl-C)",
+    TERMINATED: "ended by SIGTERM",
 }
 """The exit statuses of every command; a command adds to them what it means by 1 and 3."""
 
@@ -34,8 +35,6 @@ _NEXT: tuple[tuple[type[BusError], str], ...] = (
     (errors.RemoteError, "the agent that answered knows more: look into its output"),
     (errors.QueueFullError, "send slower, or let the subscriber run with more concurrency"),
     (errors.ConnectError, "check --bus, and that what should listen there is running"),
-    (errors.LogCorruptError, "`hms-bus log verify` finds out what is damaged"),
-    (errors.ConflictError, "read the topic again and decide with its new last position"),
 )
 
 

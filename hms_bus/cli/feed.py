@@ -36,8 +36,7 @@ class Feed(Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise `UsageError` or `TopicError` for what cannot be sent."""
-        if not self.template:
-            check_topic(self.topic)
+        check_topic(fill(self.topic.encode(), 1).decode() if self.template else self.topic)
         if self.lines and not _names_file(self.body):
             raise UsageError("--lines reads stdin (-) or a file (@FILE), not the BODY itself")
 

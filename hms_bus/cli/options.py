@@ -42,9 +42,14 @@ def parse_range(text: str) -> Bounds:
     match = _RANGE.fullmatch(text)
     if match is None or text == "..":
         raise click.BadParameter(f"{text!r} is no range: write 100..200, 100.., ..200 or 100")
-    if match[3]:
-        return int(match[3]), int(match[3])
-    return int(match[1]) if match[1] else None, int(match[2]) if match[2] else None
+    first, last = (
+        int(part) if part else None for part in (match[1] or match[3], match[2] or match[3])
+    )
+    if 0 in (first, last):
+        raise click.BadParameter(f"{text!r} names a position before the first one, 1")
+    if first is not None and last is not None and first > last:
+        raise click.BadParameter(f"{text!r} ends before it begins: write the smaller one first")
+    return first, last
 
 
 class LogName(click.ParamType[str]):
@@ -134,8 +139,8 @@ def bus_options(function: AnyFunction) -> AnyFunction:
         click.option(
             "--log",
             "bus_log",
-            metavar="URL",
-            help="Log of the bus: sqlite:run.db. [env: HMS_BUS_LOG]",
+            type=LOG,
+            help="Log of the bus, a file or URL: run.db. [env: HMS_BUS_LOG]",
         ),
         click.option(
             "--codec", help="How envelopes travel: json, cbor, protobuf. [env: HMS_BUS_CODEC]"

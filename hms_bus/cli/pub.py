@@ -40,11 +40,11 @@ def _parse_expect(text: str) -> Expect:
 @command(
     "pub",
     examples="""
-    hms-bus pub orders.created '{"id": 1}' --log sqlite:run.db
-    hms-bus pub notes.new 'plain text' -H subject=today -H urgency:=3
-    hms-bus pub orders.created --lines --log sqlite:run.db < orders.jsonl
-    hms-bus pub load.test '{"n": {{count}}}' --template --count 1000
-    hms-bus pub files.found @picture.png --as bytes -H datacontenttype=image/png
+    hms-bus pub orders.created '{"id": 1}' --log run.db
+    hms-bus pub notes.new 'plain text' -H subject=today -H urgency:=3 --log run.db
+    hms-bus pub orders.created --lines --log run.db < orders.jsonl
+    hms-bus pub load.test '{"n": {{count}}}' --template --count 1000 --log run.db
+    hms-bus pub files.found @picture.png --as bytes -H datacontenttype=image/png --log run.db
     """,
     endings={1: "a message could not be published"},
 )
@@ -100,7 +100,7 @@ def pub(
             chosen,
             ">",
             "publishing to",
-            instead=f"add --log sqlite:run.db to append to a log; {other_transports()}",
+            instead=f"add --log run.db to append to a log; {other_transports()}",
         )
     if expect != "any" and (feed.lines or feed.count > 1):
         raise UsageError("--expect is for one message: leave out --lines and --count")

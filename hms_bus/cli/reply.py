@@ -27,10 +27,10 @@ _MAX_ERROR_TEXT = 1000
 @command(
     "reply",
     examples="""
-    hms-bus reply quotes.get '{"price": 42}'
-    hms-bus reply test.echo --echo
-    hms-bus reply text.upper --command "tr a-z A-Z"
-    hms-bus reply 'files.{name}.size' --command 'wc -c < "$HMS_CAPTURE_name"'
+    hms-bus reply quotes.get '{"price": 42}' --bus "$URL"
+    hms-bus reply test.echo --echo --bus "$URL"
+    hms-bus reply text.upper --command "tr a-z A-Z" --bus "$URL"
+    hms-bus reply 'files.{name}.size' --command 'wc -c < "$HMS_CAPTURE_name"' --bus "$URL"
     """,
 )
 @click.argument("topic", type=PATTERN)
@@ -70,6 +70,9 @@ def reply(
     Give exactly one of BODY (itself, @FILE or -), --echo and --command. A command that fails
     answers with the error INTERNAL and what it wrote on stderr. It is killed when the caller
     leaves.
+
+    It needs a bus that other processes can join. This release brings none: direct:// stays within
+    one process. Install a transport plug-in, and name its URL with --bus.
     """
     if (body is not None) + echo + (program is not None) != 1:
         raise UsageError("say what to answer: one of BODY, --echo and --command")
@@ -118,6 +121,8 @@ async def _echo(message: Message) -> Any:
 
 def _constant(body: bytes | None, kind: Kind, *, template: bool) -> Answer:
     count = 0
+    if template:
+        fill(body or b"", 1)  # a wrong template is found now, not by who asks
 
     async def answer(message: Message) -> Any:
         del message

@@ -30,9 +30,9 @@ from hms_bus.errors import UsageError
 @command(
     "req",
     examples="""
-    hms-bus req quotes.get '{"symbol": "HMS"}' --timeout 2s
-    hms-bus req status.get --replies 3
-    hms-bus req files.list '"/srv"' --stream | head -3
+    hms-bus req quotes.get '{"symbol": "HMS"}' --timeout 2s --bus "$URL"
+    hms-bus req status.get --replies 3 --bus "$URL"
+    hms-bus req files.list '"/srv"' --stream --bus "$URL" | head -3
     """,
     endings={1: "no answer, or an error as the answer"},
 )
@@ -68,6 +68,9 @@ def req(
 
     BODY is the payload itself, @FILE, or - for stdin. Without --replies or --stream one agent is
     asked. When nobody serves the topic that is said at once.
+
+    It needs a bus that other processes can join. This release brings none: direct:// stays within
+    one process. Install a transport plug-in, and name its URL with --bus.
     """
     if stream and replies is not None:
         raise UsageError("--stream asks one agent, --replies asks all: choose one")

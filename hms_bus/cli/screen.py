@@ -5,7 +5,7 @@ columns. NO_COLOR (https://no-color.org) switches colours off.
 """
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -21,6 +21,10 @@ Form = Literal["text", "json", "csv"]
 Advance = Callable[[int, int | None], None]
 """Told how much is done, and of how much in all (`None`: not known)."""
 
+ELLIPSIS = "…"
+_GAP = 2  # between two columns
+_BARELY = 8  # characters from which one can still guess a name
+
 
 def note(text: str) -> None:
     """Write a line on stderr, apart from the output."""
@@ -31,11 +35,18 @@ class Column(Struct, frozen=True, kw_only=True):
     """A column of a table: the key of its values in the rows, how they are shown.
 
     `kind` is `time` for nanoseconds since 1970, `number` for what is aligned right.
+
+    A terminal may be too narrow. Text gives way first, down to `least` characters (`None`: not at
+    all), cut off with an ellipsis or, if it `wraps`, broken into lines. Then the columns that are
+    `spare` are left out, the highest number first; 0 is always shown. Last, text gives way further.
     """
 
     name: str
     kind: Literal["text", "number", "time"] = "text"
     style: str = ""
+    least: int | None = None
+    wraps: bool = False
+    spare: int = 0
 
 
 def show_table(
@@ -81,22 +92,61 @@ def _show_aligned(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> 
 
 
 def _show_grid(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - costs 50 ms, only a terminal needs it
+    from rich.cells import cell_len  # noqa: PLC0415 - costs 50 ms, only a terminal needs it
+    from rich.console import Console  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
+    lines = [{c.name: _shown(c, row[c.name]) for c in columns} for row in rows]
+    natural = {
+        c.name: max(cell_len(line[c.name]) for line in (*lines, {c.name: c.name})) for c in columns
+    }
+    console = Console()
+    widths = fit(columns, natural, console.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(
-            column.name,
-            justify="right" if column.kind == "number" else "left",
-            style=column.style,
-            no_wrap=column.kind != "text",
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(Text(_shown(column, row[column.name])) for column in columns))
-    Console().print(table)
+        if column.name in widths:
+            table.add_column(
+                column.name,
+                justify="right" if column.kind == "number" else "left",
+                style=column.style,
+                width=widths[column.name],
+                no_wrap=not column.wraps,
+                overflow="fold" if column.wraps else "ellipsis",
+            )
+    if len(widths) < len(columns):
+        table.add_column(ELLIPSIS, width=1)
+    for line in lines:
+        table.add_row(*(Text(line[name]) for name in widths))
+    console.print(table)
+
+
+def fit(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return the widths of the columns that `width` characters have room for, in their order.
+
+    `natural` is how wide each would like to be. When some are left out, there is room for one more
+    column of one character, which says so.
+    """
+    least = {c.name: min(natural[c.name], c.least or natural[c.name]) for c in columns}
+    shown = list(columns)
+
+    def room() -> int:
+        left_out = len(shown) < len(columns)
+        gaps = _GAP * (len(shown) - 1) + left_out * (_GAP + len(ELLIPSIS))
+        return width - gaps - sum(least[column.name] for column in shown)
+
+    while room() < 0 and (spare := max(shown, key=lambda column: column.spare)).spare:
+        shown.remove(spare)
+    for column in shown:
+        if column.least is not None:
+            least[column.name] -= max(0, min(-room(), least[column.name] - _BARELY))
+    more = max(0, room())
+    widths: dict[str, int] = {}
+    for column in shown:
+        extra = min(more, natural[column.name] - least[column.name])
+        widths[column.name] = least[column.name] + extra
+        more -= extra
+    return widths
 
 
 def _plain(column: Column, value: Any) -> Any:

@@ -21,9 +21,10 @@ from hms_bus.cli.screen import note
 @command(
     "sub",
     examples="""
-    hms-bus sub 'orders.>'
-    hms-bus sub 'orders.*.created' -c 10 --format json
-    hms-bus sub work.todo --group helpers --raw
+    hms-bus log tail -f run.db --topic 'orders.>'        without a plug-in: follow the log
+    hms-bus sub 'orders.>' --bus "$URL"                  with one, whose URL this is
+    hms-bus sub 'orders.*.created' -c 10 --format json --bus "$URL"
+    hms-bus sub work.todo --group helpers --raw --bus "$URL"
     """,
     endings={1: "fewer than -c messages came within --timeout"},
 )
@@ -52,6 +53,9 @@ def sub(
     """Print the messages whose topic matches PATTERN, from now on.
 
     In a pattern * stands for one token and > for the rest: orders.*.created, orders.>
+
+    It needs a bus that other processes can join. This release brings none: direct:// stays within
+    one process. Install a transport plug-in, and name its URL with --bus.
     """
     chosen = load(settings, config)
     require_others(

@@ -62,14 +62,14 @@ class Group:
 
 
 _COLUMNS = (
-    Column(name="topic", style="yellow"),
+    Column(name="topic", style="yellow", least=20),
     Column(name="count", kind="number"),
-    Column(name="first", kind="number"),
+    Column(name="first", kind="number", spare=1),
     Column(name="last", kind="number"),
-    Column(name="since", kind="time"),
-    Column(name="until", kind="time"),
-    Column(name="rate", kind="number"),
-    Column(name="types", style="green"),
+    Column(name="since", kind="time", spare=4),
+    Column(name="until", kind="time", spare=3),
+    Column(name="rate", kind="number", spare=2),
+    Column(name="types", style="green", least=12, spare=5),
 )
 
 

@@ -185,3 +185,19 @@ def test_a_hub_that_is_not_there_is_an_error_with_a_next_step(shared: CommandLin
     err = shared.run("sub", ">", "--bus", "relay:///nowhere.sock", fails=1).err
     assert err.startswith("error: no hub at /nowhere.sock")
     assert "next:  check --bus" in err
+
+
+def test_a_second_interrupt_ends_the_waiting(shared: CommandLine) -> None:
+    program = "echo begun >&2; sleep 600"
+    with (
+        shared.start("reply", "work", "--command", program, ready="answering") as agent,
+        shared.start("req", "work", "--timeout", "10m") as caller,
+    ):
+        agent.await_error_line("work from")
+        agent.send_signal(signal.SIGINT)
+        agent.await_error_line("finishing what was accepted; Ctrl-C again stops")
+        agent.send_signal(signal.SIGINT)
+        ended = agent.end()
+        assert caller.end().status == 1
+    assert ended.status == 130
+    assert "Traceback" not in ended.err

@@ -47,6 +47,37 @@ def test_topics_are_a_table_on_a_terminal(cli: CommandLine, log: str) -> None:
     assert any(re.match(r"orders\.eu\.paid +1 +3 +3 +20", line) for line in lines)
 
 
+@pytest.mark.parametrize("width", [40, 80, 100, 120])
+def test_tables_fit_the_terminal(cli: CommandLine, log: str, width: int) -> None:
+    cli.settings["COLUMNS"] = str(width)
+    check = "ids_are_unique_and_stand_in_the_receipt"
+    (cli.folder / "project").mkdir()
+    (cli.folder / "project" / "code.py").write_text(f"def {'long_' * 20}name(): pass\n")
+    tables = {
+        "orders.eu.created": ("log", "ls", log),
+        "ids_are": ("conformance", "--all", "--check", check),
+        "code.long_": ("demo", "--root", "project", "--log", "demo.db"),
+    }
+    for first, command in tables.items():
+        shown = CONTROL.sub("", cli.on_terminal(*command)).splitlines()
+        rows = [line for line in shown if first in line]
+        assert rows, shown
+        assert all(len(row) <= width for row in rows)
+
+
+def test_a_narrow_terminal_is_told_of_columns_left_out(cli: CommandLine, log: str) -> None:
+    def heading(width: int) -> list[str]:
+        cli.settings["COLUMNS"] = str(width)
+        lines = CONTROL.sub("", cli.on_terminal("log", "ls", log)).splitlines()
+        return next(line.split() for line in lines if line.startswith("topic"))
+
+    everything = ["topic", "count", "first", "last", "since", "until", "rate", "types"]
+    assert heading(120) == everything
+    assert heading(80)[-1] == "…"
+    assert heading(80)[0] == heading(40)[0] == "topic"
+    assert heading(36) == ["topic", "count", "last", "…"]
+
+
 def test_long_work_shows_progress_on_a_terminal_only(cli: CommandLine, log: str) -> None:
     assert "verifying" in cli.on_terminal("log", "verify", log)
     assert cli.run("log", "verify", log).err == ""

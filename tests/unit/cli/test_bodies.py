@@ -73,10 +73,15 @@ def test_a_header_that_says_nothing_is_refused(header: str) -> None:
 
 
 def test_a_template_is_filled() -> None:
-    filled = fill(b"{{count}} {{ unix }} {{time}} {{id}} {{random}} {{other}} \xff", 7)
-    count, unix, time, new_id, random, other, octet = filled.split(b" ")
+    filled = fill(b'{{count}} {{ unix }} {{time}} {{id}} {{random}} {"a":{"b":{{count}}}} \xff', 7)
+    count, unix, time, new_id, random, nested, octet = filled.split(b" ")
     assert count == b"7"
     assert parse_time(time.decode()) // 1_000_000_000 == int(unix)
     assert len(new_id) == 36
     assert random.isdigit()
-    assert (other, octet) == (b"{{other}}", b"\xff")
+    assert (nested, octet) == (b'{"a":{"b":7}}', b"\xff")
+
+
+def test_a_template_with_an_unknown_name_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no {{coutn}}; known: count, time, unix, id, random"):
+        fill(b"{{coutn}}", 1)

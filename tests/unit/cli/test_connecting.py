@@ -5,8 +5,9 @@ import getpass
 import pytest
 
 from hms_bus import BusConfig
-from hms_bus.cli.connecting import leaves_process, load, require_others
-from hms_bus.errors import UnsupportedError
+from hms_bus.cli import connecting
+from hms_bus.cli.connecting import leaves_process, load, other_transports, require_others
+from hms_bus.errors import ConfigError, UnsupportedError
 
 
 def test_a_direct_bus_stays_in_its_process() -> None:
@@ -22,6 +23,36 @@ def test_a_route_may_lead_out_of_it() -> None:
     assert leaves_process(config, "*.created")
     assert not leaves_process(config, "notes.>")
     require_others(config, "orders.created", "asking", instead="")
+
+
+def test_faults_do_not_lead_out_of_a_process() -> None:
+    assert not leaves_process(BusConfig(url="faulty:direct://a?drop=0.5"), ">")
+    assert not leaves_process(BusConfig(url="faulty:faulty:direct://a"), ">")
+    assert leaves_process(BusConfig(url="faulty:nats://host?drop=0.5"), ">")
+
+
+def test_only_transports_between_processes_are_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(_: str) -> list[str]:
+        return installed
+
+    monkeypatch.setattr(connecting, "names", known)
+    installed = ["direct", "faulty", "relay"]
+    assert other_transports() == "choose a bus between processes, --bus relay://…"
+    installed = ["direct", "faulty"]
+    assert "needs a transport plug-in, and none is installed" in other_transports()
+
+
+def test_a_log_may_be_named_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load({"log": "my run.db"}, None).log == "sqlite:my%20run.db"
+    assert load({"log": "memory:"}, None).log == "memory:"
+    monkeypatch.setenv("HMS_BUS_LOG", "run.db")
+    assert load({}, None).log == "sqlite:run.db"
+
+
+@pytest.mark.parametrize("wrong", [{"url": "direct://?codc=json"}, {"codec": "xml"}])
+def test_what_no_bus_can_be_made_of_is_refused_first(wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        load(wrong, None)
 
 
 def test_the_sender_is_the_user_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:

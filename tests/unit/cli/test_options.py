@@ -33,6 +33,20 @@ def test_what_is_no_range_is_refused(text: str) -> None:
         parse_range(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("0", "the first one, 1"),
+        ("0..5", "the first one, 1"),
+        ("..0", "the first one, 1"),
+        ("5..3", "ends before"),
+    ],
+)
+def test_a_range_that_selects_nothing_is_refused(text: str, says: str) -> None:
+    with pytest.raises(click.BadParameter, match=says):
+        parse_range(text)
+
+
 def test_values_are_parsed_as_the_bus_parses_them() -> None:
     assert DURATION.convert("1h30m", None, None) == 5400
     assert MOMENT.convert("1970-01-01T00:00:01Z", None, None) == 1_000_000_000

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hms_bus.cli.screen import Column, Form, byte_count, show_table
+from hms_bus.cli.screen import Column, Form, byte_count, fit, show_table
 
 COLUMNS = (
     Column(name="name"),
@@ -58,3 +58,27 @@ def test_a_headed_table_is_aligned_for_people(capsys: pytest.CaptureFixture[str]
 )
 def test_a_size_has_the_unit_that_suits_it(size: int, text: str) -> None:
     assert byte_count(size) == text
+
+
+@pytest.mark.parametrize(
+    ("width", "widths"),
+    [
+        (80, {"topic": 30, "count": 5, "since": 19, "types": 20}),
+        (70, {"topic": 30, "count": 5, "since": 19, "types": 10}),
+        (60, {"topic": 20, "count": 5, "since": 19, "types": 10}),
+        (59, {"topic": 28, "count": 5, "since": 19}),
+        (50, {"topic": 30, "count": 5}),
+        (30, {"topic": 20, "count": 5}),
+        (20, {"topic": 10, "count": 5}),
+        (5, {"topic": 8, "count": 5}),
+    ],
+)
+def test_a_narrow_terminal_gets_what_it_has_room_for(width: int, widths: dict[str, int]) -> None:
+    columns = (
+        Column(name="topic", least=20),
+        Column(name="count", kind="number"),
+        Column(name="since", kind="time", spare=1),
+        Column(name="types", least=10, spare=2),
+    )
+    natural = {"topic": 30, "count": 5, "since": 19, "types": 20}
+    assert fit(columns, natural, width) == widths
