@@ -17,6 +17,7 @@ Capability = Literal[
     "groups",
     "group-balance",
     "no-responders",
+    "no-servers",
     "backpressure",
     "publisher-order",
     "private",
@@ -65,6 +66,11 @@ class Sink(Protocol):
         """How many messages were accepted and are not handled yet. 0 is idle."""
         ...
 
+    @property
+    def answers(self) -> bool:
+        """Whether requests are answered here; a sink that only listens is no responder."""
+        ...
+
     def offer(self, envelope: Envelope, reply_to: str | None, /) -> Awaitable[None] | None:
         """Accept one message, in the order of the calls, without waiting.
 
@@ -109,6 +115,7 @@ class Transport(Protocol):
 
         Raises `NoRespondersError` when `reply_to` is set and nobody listens, on a transport that
         knows at once (`no-responders`); one that learns it later sends the error to `reply_to`.
+        With `no-servers`, sinks that only listen do not count.
         """
         ...
 

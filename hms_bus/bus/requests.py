@@ -50,6 +50,7 @@ class Inbox:
     """
 
     load = 0
+    answers = True
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -227,7 +227,7 @@ class Runtime:
             declaration.signature.name,
             declaration.options,
             work=self._work(declaration),
-            checks_expiry=not declaration.serves,
+            answers=declaration.serves,
             keeper=self,
         )
         if declaration.serves:

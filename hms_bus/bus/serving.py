@@ -80,6 +80,7 @@ class Service:
     """Answers the requests of one bus; also the sink of its control messages."""
 
     load = 0
+    answers = False
 
     def __init__(self, deadlines: Deadlines, replies: Replies) -> None:
         self._deadlines = deadlines

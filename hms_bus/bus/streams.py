@@ -21,6 +21,8 @@ class MessageStream:
     behind what was accepted before.
     """
 
+    answers = False
+
     def __init__(self, pattern: Pattern, options: Options, loop: asyncio.AbstractEventLoop) -> None:
         self.pattern = pattern
         self.title = f"{pattern.text} (stream)"

@@ -71,12 +71,12 @@ class Subscription:
     """A mailbox and its lanes; the sink that transports offer to, by `offer` and `load`."""
 
     __slots__ = (
-        "_checks_expiry",
         "_idle",
         "_is_closed",
         "_keeper",
         "_keyed",
         "_lanes",
+        "answers",
         "counters",
         "mailbox",
         "name",
@@ -93,7 +93,7 @@ class Subscription:
         options: Options,
         *,
         work: Work,
-        checks_expiry: bool,
+        answers: bool,
         keeper: Keeper,
     ) -> None:
         self.pattern = pattern
@@ -101,7 +101,7 @@ class Subscription:
         self.options = options
         self.counters = Counters()
         self.work = work
-        self._checks_expiry = checks_expiry
+        self.answers = answers
         self._keeper = keeper
         self._lanes: list[asyncio.Task[None]] = []
         self._keyed: KeyedOrder | None = None
@@ -166,7 +166,7 @@ class Subscription:
         """
         mailbox, counters, work = self.mailbox, self.counters, self.work
         queue, pop, set_cause = mailbox.queue, mailbox.queue.popleft, context.cause.set
-        keyed, checks_expiry = self._keyed, self._checks_expiry
+        keyed, checks_expiry = self._keyed, not self.answers
         takers, create_future = mailbox.takers, self._keeper.loop.create_future
         burst = 0
         if (task := asyncio.current_task()) is not None:
@@ -235,7 +235,7 @@ class Subscription:
         """Handle one message that has a key. Mirrors what `_run` does with one that has none."""
         envelope, reply_to = item
         try:
-            if self._checks_expiry and envelope.expirytime is not None and is_expired(envelope):
+            if not self.answers and envelope.expirytime is not None and is_expired(envelope):
                 self.counters.expired += 1
                 return
             context.cause.set(envelope)

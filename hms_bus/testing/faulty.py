@@ -29,7 +29,7 @@ from hms_bus.envelope import Envelope
 from hms_bus.errors import BusError, ConfigError, DisconnectedError
 from hms_bus.plugins import Address, open_transport
 
-_LATER: frozenset[Capability] = frozenset({"backpressure", "no-responders"})
+_LATER: frozenset[Capability] = frozenset({"backpressure", "no-responders", "no-servers"})
 """What a publisher cannot be told when its envelope is still under way as `publish` returns."""
 
 _OVERTAKEN_WITHIN_S = 0.01
@@ -305,6 +305,11 @@ class _CutSink:
     def load(self) -> int:
         """The load of the sink behind."""
         return self._sink.load
+
+    @property
+    def answers(self) -> bool:
+        """Whether the sink behind answers requests."""
+        return self._sink.answers
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         """Offer to the sink behind, or lose the envelope."""

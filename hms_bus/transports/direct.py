@@ -22,7 +22,14 @@ from hms_bus.plugins import Address, get_codec
 from hms_bus.topics import Pattern, TopicIndex, parse_pattern
 
 CAPABILITIES: frozenset[Capability] = frozenset(
-    {"groups", "group-balance", "no-responders", "backpressure", "publisher-order"}
+    {
+        "groups",
+        "group-balance",
+        "no-responders",
+        "no-servers",
+        "backpressure",
+        "publisher-order",
+    }
 )
 
 
@@ -65,6 +72,11 @@ class _Group:
         self.sinks: list[Sink] = []
         self.turn = 0
 
+    @property
+    def answers(self) -> bool:
+        """Whether one of the sinks does; whoever joins or leaves empties the index's cache."""
+        return any(sink.answers for sink in self.sinks)
+
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         """Offer to the next idle sink in turn, or to the one with the least to do."""
         return self._pick().offer(envelope, reply_to)
@@ -91,22 +103,27 @@ _Offer = Callable[[Envelope, str | None], Awaitable[None] | None]
 class _Single:
     """A sink that gets every message of its pattern."""
 
-    __slots__ = ("offer",)
+    __slots__ = ("answers", "offer")
 
     def __init__(self, sink: Sink) -> None:
         self.offer: _Offer = sink.offer
+        self.answers = sink.answers
 
 
 _Target = _Single | _Group
+_Delivery = tuple[_Offer | None, bool]
+"""The one call that reaches all who listen on a topic, and whether one of them answers requests."""
 
 
-def _compile(targets: list[_Target]) -> _Offer | None:
-    """Return the one call that reaches all `targets`, `None` when there are none."""
+def _compile(targets: list[_Target]) -> _Delivery:
     if not targets:
-        return None
-    if len(targets) == 1:
-        return targets[0].offer
+        return None, False
+    answers = any(target.answers for target in targets)
     offers = tuple(target.offer for target in targets)
+    return (offers[0] if len(offers) == 1 else _offering_to_all(offers)), answers
+
+
+def _offering_to_all(offers: tuple[_Offer, ...]) -> _Offer:
 
     def offer_to_all(envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         full: list[Awaitable[None]] | None = None
@@ -136,7 +153,7 @@ class _Switchboard:
         self.loop = loop
         self.members = 0
         self.groups: dict[tuple[str, str], _Group] = {}
-        self.index: TopicIndex[_Target, _Offer | None] = TopicIndex(_compile)
+        self.index: TopicIndex[_Target, _Delivery] = TopicIndex(_compile)
 
     def add(self, pattern: Pattern, sink: Sink, group: str | None) -> Unsubscribe:
         if group is None:
@@ -149,10 +166,12 @@ class _Switchboard:
             members = self.groups[key] = _Group(pattern)
             self.index.add(pattern, members)
         members.sinks.append(sink)
+        self.index.cache.clear()
         return _Subscribed(self, pattern, members, (key, sink))
 
     def leave(self, group: _Group, key: tuple[str, str], sink: Sink) -> None:
         group.sinks.remove(sink)
+        self.index.cache.clear()
         if not group.sinks:
             del self.groups[key]
             self.index.remove(group.pattern, group)
@@ -222,7 +241,7 @@ class DirectTransport:
     def __init__(self, switchboard: _Switchboard, codec: Codec | None, *, is_private: bool) -> None:
         self._switchboard = switchboard
         self._find = switchboard.index.find
-        self._offers: Mapping[str, _Offer | None] = switchboard.index.cache
+        self._deliveries: Mapping[str, _Delivery] = switchboard.index.cache
         self._codec = codec
         self._is_open = True
         self.capabilities = CAPABILITIES | {"private"} if is_private else CAPABILITIES
@@ -232,16 +251,14 @@ class DirectTransport:
     ) -> Awaitable[None] | None:
         """Offer the envelope to every matching sink before returning."""
         try:
-            offer = self._offers[to or envelope.topic]
+            offer, answers = self._deliveries[to or envelope.topic]
         except KeyError:
-            offer = self._find(to or envelope.topic)
+            offer, answers = self._find(to or envelope.topic)
         if self._codec is not None:
             envelope = self._codec.decode(self._codec.encode(envelope))
-        if offer is None:
-            if reply_to is not None:
-                raise NoRespondersError(envelope.topic)
-            return None
-        return offer(envelope, reply_to)
+        if reply_to is not None and not answers:
+            raise NoRespondersError(envelope.topic)
+        return None if offer is None else offer(envelope, reply_to)
 
     async def subscribe(self, pattern: str, sink: Sink, *, group: str | None = None) -> Unsubscribe:
         """Add the sink; from the return on it is offered what matches."""
@@ -252,7 +269,7 @@ class DirectTransport:
     def close(self) -> None:
         """Refuse further use. What was offered stays with the sinks."""
         self._is_open = False
-        self._offers = {}
+        self._deliveries = {}
         self._find = _refuse
 
 

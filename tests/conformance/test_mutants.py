@@ -15,6 +15,7 @@ TRANSPORTS = {
     "SwapsNeighbours": "messages_of_one_publisher_keep_their_order",
     "IgnoresGroups": "one_member_of_a_group_gets_each_message",
     "SeesNobodyBusy": "an_idle_member_gets_the_next_message",
+    "TakesListenersForServers": "a_listener_is_no_server",
     "HidesMissingServers": "nobody_serving_is_known_at_once",
     "NeverWaits": "a_full_queue_holds_its_publisher_back",
     "HidesRefusals": "a_full_queue_can_refuse",

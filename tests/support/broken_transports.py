@@ -103,6 +103,26 @@ class _Idle:
 
     def __init__(self, sink: Sink) -> None:
         self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = sink.offer
+        self.answers = sink.answers
+
+
+class TakesListenersForServers(Faithful):
+    """Whoever listens counts as a server."""
+
+    async def subscribe(self, pattern: str, sink: Sink, *, group: str | None = None) -> Unsubscribe:
+        return await super().subscribe(pattern, _Answering(sink), group=group)
+
+
+class _Answering:
+    answers = True
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = sink.offer
+
+    @property
+    def load(self) -> int:
+        return self._sink.load
 
 
 class HidesMissingServers(Faithful):
@@ -275,6 +295,7 @@ BROKEN: dict[str, Callable[[Transport], Transport]] = {
         SwapsNeighbours,
         IgnoresGroups,
         SeesNobodyBusy,
+        TakesListenersForServers,
         HidesMissingServers,
         NeverWaits,
         HidesRefusals,

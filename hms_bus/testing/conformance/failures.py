@@ -10,7 +10,16 @@ from hms_bus.errors import (
     RemoteError,
     StatusError,
 )
-from hms_bus.testing.conformance.probes import SHORT_S, Gate, Seen, equal, raises, that, within
+from hms_bus.testing.conformance.probes import (
+    SHORT_S,
+    Gate,
+    Seen,
+    equal,
+    raises,
+    take,
+    that,
+    within,
+)
 from hms_bus.testing.conformance.requests import Answer, Query
 from hms_bus.testing.conformance.subject import Subject
 from hms_bus.testing.conformance.suite import checks_of
@@ -35,6 +44,27 @@ async def nobody_serving_is_known_at_once(subject: Subject) -> None:
             equal(await caller.request(topic), "here", "answer")
         with raises(NoRespondersError, "asking when the server has left"):
             await within(caller.request(topic, timeout=3600), "the error")
+
+
+@check("groups", "no-servers")
+async def a_listener_is_no_server(subject: Subject) -> None:
+    """A request on a topic that is only listened to raises NoRespondersError, and is not heard."""
+    topic, server = subject.topic("overheard"), subject.bus()
+
+    @server.serve(topic)
+    async def answer() -> str:
+        return "here"
+
+    async with (
+        subject.bus() as listener,
+        subject.publisher() as caller,
+        listener.subscribe(topic) as messages,
+    ):
+        with raises(NoRespondersError, "asking who only listens"):
+            await within(caller.request(topic, "lost", timeout=3600), "the error")
+        async with server:
+            equal(await caller.request(topic, "asked"), "here", "answer")
+        equal((await take(messages, 1))[0].data, "asked", "what the listener heard first")
 
 
 @check("groups", survives={"delay", "duplicate", "reorder"})

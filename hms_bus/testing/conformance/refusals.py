@@ -26,6 +26,17 @@ async def nobody_serving_is_known_at_the_deadline(subject: Subject) -> None:
         that(expected, f"it ended with {caught.error!r}")
 
 
+@refusal_of("no-servers")
+async def nobody_serving_may_go_unnoticed(subject: Subject) -> None:
+    """A request that is only listened to ends at its deadline, or before with NoRespondersError."""
+    topic = subject.topic("overheard")
+    async with subject.publisher() as caller, caller.subscribe(topic):
+        with raises(BusError, "a request that is only listened to") as caught:
+            await caller.request(topic, timeout=0.1)
+        expected = isinstance(caught.error, DeadlineExceededError | NoRespondersError)
+        that(expected, f"it ended with {caught.error!r}")
+
+
 @refusal_of("private")
 async def an_address_is_shared(subject: Subject) -> None:
     """Two buses at the address hear each other."""

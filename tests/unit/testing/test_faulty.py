@@ -20,6 +20,7 @@ class Collected:
     """A sink that keeps what it is offered and can be waited for."""
 
     load = 0
+    answers = True
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -156,7 +157,7 @@ async def test_a_line_is_cut_after_a_count() -> None:
 async def test_what_cannot_be_told_in_time_is_not_claimed() -> None:
     async with open_transport("direct://", codec=JsonCodec()) as transport:
         claimed = transport.capabilities
-        told_later = {"backpressure", "no-responders"}
+        told_later = {"backpressure", "no-responders", "no-servers"}
         lost = {
             Faults(): set[str](),
             Faults(drop=1, duplicate=1): set[str](),

@@ -25,8 +25,9 @@ from tests.support.events import event
 class Sink:
     """Keeps what it is offered, and answers as it is told to."""
 
-    def __init__(self, load: int = 0) -> None:
+    def __init__(self, load: int = 0, *, answers: bool = True) -> None:
         self.load = load
+        self.answers = answers
         self.taken: list[tuple[Envelope, str | None]] = []
         self.room: Awaitable[None] | None = None
         self.is_full = False
