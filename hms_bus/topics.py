@@ -90,6 +90,8 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def _split(text: str) -> list[str]:
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's bug
+        raise TopicError(repr(text), "it is no text")
     if not text:
         raise TopicError(text, "it is empty")
     system = text.startswith("$")

@@ -28,7 +28,7 @@ from hms_bus.bus.waits import without_waiting
 from hms_bus.config import BusConfig, load_config
 from hms_bus.durations import Duration, Moment, parse_moment
 from hms_bus.envelope import Envelope
-from hms_bus.errors import ConfigError, StateError, UnsupportedError
+from hms_bus.errors import ConfigError, StateError, UnsupportedError, UsageError
 from hms_bus.topics import parse_pattern
 
 T = TypeVar("T")
@@ -220,6 +220,8 @@ class Bus:
         self, messages: Iterable[tuple[str, Any]], *, expect: Expect = "any"
     ) -> list[Receipt]:
         """Publish pairs of topic and payload in order; a log appends all or none, as neighbours."""
+        if isinstance(messages, Mapping):
+            raise UsageError("publish_many takes pairs of topic and payload: pass .items()")
         runtime = self._sending()
         await runtime.settle()
         envelopes = [runtime.composer.plain(topic, data) for topic, data in messages]
@@ -251,6 +253,8 @@ class Bus:
         Only its `hops` are one more, and more than those of the message that is being handled: else
         two bridges that are connected to each other would forward for ever.
         """
+        if not isinstance(envelope, Envelope):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"forward takes an Envelope, not {type(envelope).__name__}")
         runtime = self._sending()
         await runtime.settle()
         return await runtime.send(runtime.composer.forward(envelope))

@@ -61,6 +61,8 @@ def read_signature(
     Raises `ConfigError` for a handler that is not `async`, an annotation that cannot be resolved or
     that no capture fits, and parameters that nothing fills.
     """
+    if not callable(handler):
+        raise ConfigError(f"{handler!r} is no handler: decorate an async function")
     written = _as_written(handler)
     name: str = getattr(written, "__qualname__", type(handler).__name__)
     streams = inspect.isasyncgenfunction(written)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from hms_bus.bus import context
 from hms_bus.bus.injection import local_names
@@ -10,7 +10,7 @@ from hms_bus.bus.middleware import Middleware
 from hms_bus.bus.runtime import Runtime
 from hms_bus.bus.streams import MessageStream
 from hms_bus.bus.subscription import Options
-from hms_bus.errors import ConfigError
+from hms_bus.errors import ConfigError, StateError
 from hms_bus.topics import parse_pattern
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -60,6 +60,11 @@ class Subscribing:
             local=local_names(1),
         )
         return handler
+
+    def __aiter__(self) -> NoReturn:
+        raise StateError(
+            f"use the stream in its scope: async with bus.subscribe({self._pattern!r}) as messages"
+        )
 
     async def __aenter__(self) -> MessageStream:
         self._check_stream()
