@@ -1,9 +1,7 @@
 """`Bus`: what an agent holds to publish, subscribe, ask, serve and replay."""
 
 import asyncio
-import contextlib
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -21,9 +19,11 @@ from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware, check_middleware
 from hms_bus.bus.opening import check_plugins, open_runtime
 from hms_bus.bus.requests import Reply, ReplyStream
+from hms_bus.bus.running import run_until_signal
 from hms_bus.bus.runtime import ErrorHook, Hooks, Runtime
 from hms_bus.bus.stats import BusStats
 from hms_bus.bus.subscribing import Subscribing
+from hms_bus.bus.subscription import Options
 from hms_bus.bus.waits import without_waiting
 from hms_bus.config import BusConfig, load_config
 from hms_bus.durations import Duration, Moment, parse_moment
@@ -143,22 +143,7 @@ class Bus:
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises
             raise StateError("an event loop is running already: use 'async with bus:' in it")
 
-        async def open_and_run() -> None:
-            loop = asyncio.get_running_loop()
-            async with self:
-                work = asyncio.ensure_future(_forever() if main is None else main())
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    with contextlib.suppress(NotImplementedError):
-                        loop.add_signal_handler(number, work.cancel)
-                try:
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await work
-                finally:  # a second signal ends the drain
-                    for number in (signal.SIGINT, signal.SIGTERM):
-                        with contextlib.suppress(NotImplementedError):
-                            loop.remove_signal_handler(number)
-
-        asyncio.run(open_and_run())
+        asyncio.run(run_until_signal(self, main))
 
     @property
     def is_open(self) -> bool:
@@ -385,20 +370,8 @@ class Bus:
 
         A stream has one reader: `concurrency` and `middleware` are for handlers (`ConfigError`).
         """
-        options = make_options(
-            group=group,
-            concurrency=concurrency,
-            max_queue=self.config.max_queue if max_queue is None else max_queue,
-            overflow=overflow,
-        )
-        return Subscribing(
-            pattern,
-            options,
-            check_middleware(middleware),
-            serves=False,
-            declare=self._declare,
-            runtime=self._opened,
-        )
+        options = self._options(group, concurrency, max_queue, overflow)
+        return self._subscribing(pattern, options, middleware, serves=False)
 
     def serve(
         self,
@@ -416,20 +389,29 @@ class Bus:
         the requests; with `group=None` each gets every request (`request_many`). A `StatusError`
         answers with its status, any other exception as `UNKNOWN`.
         """
-        options = make_options(
-            group=group,
-            concurrency=concurrency,
-            max_queue=self.config.max_queue if max_queue is None else max_queue,
-            overflow=overflow,
+        options = self._options(group, concurrency, max_queue, overflow)
+        # Of the two uses of what this returns only the decorator is offered.
+        return self._subscribing(pattern, options, middleware, serves=True)  # pyright: ignore[reportReturnType]
+
+    def _options(
+        self, group: str | None, concurrency: int, max_queue: int | None, overflow: Overflow
+    ) -> Options:
+        limit = self.config.max_queue if max_queue is None else max_queue
+        return make_options(
+            group=group, concurrency=concurrency, max_queue=limit, overflow=overflow
         )
+
+    def _subscribing(
+        self, pattern: str, options: Options, middleware: Iterable[Middleware], *, serves: bool
+    ) -> Subscribing:
         return Subscribing(
             pattern,
             options,
             check_middleware(middleware),
-            serves=True,
+            serves=serves,
             declare=self._declare,
             runtime=self._opened,
-        )  # pyright: ignore[reportReturnType] - of its two uses only the decorator is offered
+        )
 
     def _declare(self, pattern: str, handler: Callable[..., Any], **how: Any) -> None:
         declaration = self._declarations.declare(pattern, handler, **how)
@@ -510,10 +492,6 @@ class Bus:
                 position=record.position,
                 recorded_ns=record.recorded_ns,
             )
-
-
-async def _forever() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 def _default_source() -> str:
