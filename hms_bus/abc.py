@@ -7,7 +7,7 @@ not claimed raises `UnsupportedError`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -58,6 +58,10 @@ class Codec(Protocol):
         ...
 
 
+Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
+"""What a full queue does: let the publisher wait, drop the oldest or the new one, or refuse."""
+
+
 class Sink(Protocol):
     """The receiving end of one subscription; the bus makes them, transports call them."""
 
@@ -69,6 +73,27 @@ class Sink(Protocol):
     @property
     def answers(self) -> bool:
         """Whether requests are answered here; a sink that only listens is no responder."""
+        ...
+
+    @property
+    def overflow(self) -> Overflow:
+        """What it does when it is full."""
+        ...
+
+    @property
+    def room(self) -> int | None:
+        """How many messages more it holds before it is full; `None` when it never is."""
+        ...
+
+    def on_idle(self, notify: Callable[[], None], /) -> None:
+        """Call `notify` each time that the load has become 0, as long as the sink lives."""
+        ...
+
+    def interrupt(self, address: str | None, /) -> None:
+        """Learn that nobody is at `address` any more, `None`: that the line was cut.
+
+        What waits for something from there, or is done for whoever asked from there, ends.
+        """
         ...
 
     def offer(self, envelope: Envelope, reply_to: str | None, /) -> Awaitable[None] | None:
@@ -113,9 +138,9 @@ class Transport(Protocol):
         answers go to. Returns `None`, or an awaitable that completes when the transport has room
         for more: cancelling the wait does not take the message back.
 
-        Raises `NoRespondersError` when `reply_to` is set and nobody listens, on a transport that
-        knows at once (`no-responders`); one that learns it later sends the error to `reply_to`.
-        With `no-servers`, sinks that only listen do not count.
+        When `reply_to` is set and nobody listens, a transport with `no-responders` raises
+        `NoRespondersError`, or sends what `hms_bus.bounces.returned` makes of it to `reply_to` as
+        soon as it learns it. With `no-servers`, sinks that only listen do not count.
         """
         ...
 
@@ -211,11 +236,6 @@ class EventLog(Protocol):
         """What this log claims beyond the contract."""
         ...
 
-    @property
-    def delivers(self) -> bool:
-        """Whether `append` also delivers to subscribers (a hub's log); then the bus must not."""
-        ...
-
     async def append(
         self, envelopes: Sequence[Envelope], *, expect: Expect = "any"
     ) -> list[Receipt]:
@@ -253,5 +273,28 @@ class EventLog(Protocol):
 
         `expected` is a head that was kept elsewhere: a log that ends before it, or differs at it,
         has lost records. `progress` is called with records done and in all.
+        """
+        ...
+
+
+@runtime_checkable
+class DeliveringLog(EventLog, Protocol):
+    """A log behind a transport, which delivers what it has appended (a hub's, JetStream).
+
+    `append` delivers to the topics, in the order of positions, what is no duplicate.
+    """
+
+    async def send(
+        self,
+        envelope: Envelope,
+        *,
+        expect: Expect = "any",
+        to: str | None = None,
+        reply_to: str | None = None,
+    ) -> Receipt:
+        """Append one envelope, then deliver it to `to` as `Transport.publish` does.
+
+        Returns when there is room for more. Raises what `append` and `Transport.publish` raise; a
+        `QueueFullError` says where the log keeps the message.
         """
         ...

@@ -16,7 +16,7 @@ Only the environment writes numbers and switches as text: elsewhere `"5"` is no 
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,8 +30,12 @@ from hms_bus.errors import ConfigError
 FILE_NAME = "hms-bus.toml"
 ENVIRONMENT_PREFIX = "HMS_BUS_"
 
-_NO_KEYS = frozenset({"CONFIG", "DEBUG"})
-"""Variables that are no keys: the file's name, and the command line's switch for tracebacks."""
+_NO_KEYS = frozenset({"CONFIG", "DEBUG", "RUNTIME_DIR", "TOKEN"})
+"""Variables that are no keys.
+
+They are the file's name, the command line's switch for tracebacks, the folder of the hubs' sockets
+(`hms_bus.ipc.places`) and the token that a hub asks for.
+"""
 
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 _AtLeastOne = Annotated[int, Meta(ge=1)]
@@ -84,11 +88,39 @@ def load_config(
     values, name = _read_source(source, environment)
     return BusConfig(
         **{
-            **_check(values, name),
+            **check_values(BusConfig, values, name),
             **_from_environment(environment),
-            **_check(overrides, "arguments"),
+            **check_values(BusConfig, overrides, "arguments"),
         }
     )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what the file `path` says. Raises `ConfigError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+
+
+def check_values(
+    kind: type[Struct], values: Mapping[str, Any], where: str, *, secret: Container[str] = ()
+) -> dict[str, Any]:
+    """Return `values` in the types that the fields of `kind` have.
+
+    Raises `ConfigError` that begins with `where` and names the key, and for an unknown one the
+    closest; the value of a key in `secret` is not shown.
+    """
+    types = _types(kind)
+    for key in values:
+        if key not in types:
+            raise ConfigError(f"{where}: unknown key {key!r}{_closest(str(key), types)}")
+    return {
+        key: _convert(where, key, value, types[key], is_secret=key in secret)
+        for key, value in values.items()
+    }
 
 
 def check_log_url(log: str) -> str:
@@ -105,32 +137,14 @@ def _read_source(
         return dict(source), "configuration"
     named = source or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
     if named:
-        return _read_file(Path(named)), str(named)
+        return read_toml(Path(named)), str(named)
     default = Path(FILE_NAME)
-    return (_read_file(default), FILE_NAME) if default.is_file() else ({}, "environment")
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from error
-
-
-def _check(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return `values` in the types of their keys. Raises `ConfigError`."""
-    types = _types()
-    for key in values:
-        if key not in types:
-            raise ConfigError(f"{where}: unknown key {key!r}{_closest(str(key), types)}")
-    return {key: _convert(where, key, value) for key, value in values.items()}
+    return (read_toml(default), FILE_NAME) if default.is_file() else ({}, "environment")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return what the variables say that are not empty. Raises `ConfigError`."""
-    keys = {ENVIRONMENT_PREFIX + key.upper(): key for key in _types()}
+    keys = {ENVIRONMENT_PREFIX + key.upper(): key for key in _types(BusConfig)}
     values: dict[str, Any] = {}
     for name, text in environment.items():
         if not text or not name.startswith(ENVIRONMENT_PREFIX):
@@ -149,22 +163,23 @@ def _read_variable(name: str, key: str, text: str) -> Any:
     if key == "logged":
         return tuple(part.strip() for part in text.split(","))
     try:
-        return msgspec.convert(text, _types()[key], strict=False)
+        return msgspec.convert(text, _types(BusConfig)[key], strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name} is {text!r:.80}: it takes {_WORDS[key]}") from error
 
 
-def _convert(where: str, key: str, value: Any) -> Any:
+def _convert(where: str, key: str, value: Any, wanted: Any, *, is_secret: bool) -> Any:
     try:
-        return msgspec.convert(value, _types()[key])
+        return msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {key} is {value!r:.80}: {error}") from error
+        shown = "" if is_secret else f" is {value!r:.80}"
+        raise ConfigError(f"{where}: {key}{shown}: {error}") from error
 
 
 @cache
-def _types() -> Mapping[str, Any]:
-    """Return the type of each key."""
-    return {field.name: field.type for field in fields(BusConfig)}
+def _types(kind: type[Struct]) -> Mapping[str, Any]:
+    """Return the type of each field of `kind`."""
+    return {field.name: field.type for field in fields(kind)}
 
 
 _COUNT = "a whole number from 1"

@@ -59,6 +59,9 @@ DecodeReason = Literal[
 ]
 """Why an input was refused, the same words in every language (spec/envelope.md)."""
 
+Action = Literal["publish", "subscribe", "append", "read", "stop"]
+"""What takes a right at a hub."""
+
 
 class BusError(Exception):
     """The root of every error that hms-bus raises.
@@ -178,6 +181,57 @@ class DecodeError(RefusedError):
         self.field = field
         self.topic = topic
         self.type = type
+
+
+class FrameError(RefusedError):
+    """Bytes that break the protocol between client and hub; `reason` as in spec/ipc.md."""
+
+    reason: str
+
+    def __init__(self, message: str, *, reason: str = "bad-frame") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnauthenticatedError(RefusedError):
+    """A client whose token is missing or unknown, or that belongs to another user."""
+
+    code = "UNAUTHENTICATED"
+
+
+class DeniedError(RefusedError):
+    """The client with the token `name` has no right to do `action` on `topic`, a topic or pattern.
+
+    `topic` is `None` for what concerns no single topic, `name` where it is not known.
+    """
+
+    code = "PERMISSION_DENIED"
+    action: Action
+    topic: str | None
+    name: str | None
+
+    def __init__(
+        self, *, action: Action, topic: str | None = None, name: str | None = None
+    ) -> None:
+        who = "this client" if name is None else f"the token {name!r}"
+        super().__init__(f"{who} has no right to {_described(action, topic)}")
+        self.action = action
+        self.topic = topic
+        self.name = name
+
+
+def _described(action: Action, topic: str | None) -> str:
+    match action:
+        case "stop":
+            return "stop the hub: that takes an admin"
+        case "read" if topic is None:
+            return "read all of the log: that takes the right to subscribe to '>' and '$reply.>'"
+        case "read":
+            return f"read {topic!r} from the log: that takes the right to subscribe to it"
+        case "append":
+            return f"append to the log on {topic!r}"
+        case _:
+            return f"{action} to {topic!r}"
 
 
 class HopLimitError(RefusedError):
@@ -325,13 +379,29 @@ class QueueFullError(EnvironmentFailure):
 
 
 class ConnectError(EnvironmentFailure):
-    """The transport at `url` cannot be reached or refused us."""
+    """The transport at `url` cannot be reached; or it `refused` us, and would do so again."""
 
     url: str
+    refused: bool
 
-    def __init__(self, message: str, *, url: str) -> None:
+    def __init__(self, message: str, *, url: str, refused: bool = False) -> None:
         super().__init__(message)
         self.url = url
+        self.refused = refused
+        self.retryable = not refused
+
+
+class HubLockedError(EnvironmentFailure):
+    """Another hub has its place at `url`; `holder` says who (process id and host)."""
+
+    code = "FAILED_PRECONDITION"
+    url: str
+    holder: str
+
+    def __init__(self, *, url: str, holder: str) -> None:
+        super().__init__(f"there is a hub at {url} already: {holder}")
+        self.url = url
+        self.holder = holder
 
 
 class DisconnectedError(EnvironmentFailure):

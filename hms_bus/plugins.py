@@ -18,13 +18,14 @@ from urllib.parse import parse_qsl, unquote
 from msgspec import Struct
 
 from hms_bus.abc import Codec, EventLog, Transport
-from hms_bus.errors import ConfigError
+from hms_bus.errors import ConfigError, DecodeError
 
 Kind = Literal["transports", "codecs", "logs"]
 
 _BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "transports": {
         "direct": "hms_bus.transports.direct:open_direct",
+        "ipc": "hms_bus.transports.ipc.opening:open_ipc",
     },
     "codecs": {
         "json": "hms_bus.codecs.json:make",
@@ -81,8 +82,23 @@ class TransportOpener(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsLogs(Protocol):
+    """A `TransportOpener` whose transports bring their log (a hub's), and can be told which one."""
+
+    def with_log(self, address: Address, log: Address) -> Address | None:
+        """Return the address of the same transport with `log` behind it.
+
+        What is opened there has a `Transport.log`, or is refused; before that, a path in `log` is
+        made absolute, where its opener is `Locating`. `None` when this transport keeps no logs
+        after all (it stands in front of one that does not). Does no I/O. Raises `ConfigError` when
+        it keeps logs, but not that one.
+        """
+        ...
+
+
 class LogOpener(Protocol):
-    """Opens the log at `address`. May also be `Identifying`."""
+    """Opens the log at `address`. May also be `Identifying` and `Locating`."""
 
     def __call__(self, address: Address) -> AbstractAsyncContextManager[EventLog]:
         """Return the scope in which the log is open."""
@@ -98,11 +114,47 @@ class Identifying(Protocol):
         ...
 
 
+@runtime_checkable
+class Locating(Protocol):
+    """A `LogOpener` whose addresses may mean something else in another working folder."""
+
+    def absolute(self, address: Address) -> str:
+        """Return a URL of the same log that means it everywhere on this machine.
+
+        Where a link leads is left open. May block; raises `ConfigError`.
+        """
+        ...
+
+
 def open_transport(url: str, *, codec: Codec) -> AbstractAsyncContextManager[Transport]:
     """Return the scope of the transport at `url`. Raises `ConfigError`; does no I/O itself."""
     address = parse_address(url)
     opener: TransportOpener = find("transports", address.scheme)
     return opener(address, codec=codec)
+
+
+def behind(url: str, log: str) -> str | None:
+    """Return the URL of the transport at `url` with the log at `log` behind it.
+
+    `None` when that transport keeps no logs: then whoever wants one opens it beside the transport.
+    `log` should be absolute before the transport is opened. Raises `ConfigError`; does no I/O.
+    """
+    address = parse_address(url)
+    opener: TransportOpener = find("transports", address.scheme)
+    if not isinstance(opener, KeepsLogs):
+        return None
+    kept = opener.with_log(address, parse_address(log))
+    return None if kept is None else kept.url
+
+
+def absolute_log(url: str) -> str:
+    """Return a URL of the same log that means it in every working folder.
+
+    May block (it asks for the working folder). Raises `ConfigError`.
+    """
+    address = parse_address(url)
+    opener: LogOpener = find("logs", address.scheme)
+    return opener.absolute(address) if isinstance(opener, Locating) else url
 
 
 def open_log(url: str) -> AbstractAsyncContextManager[EventLog]:
@@ -127,6 +179,33 @@ def get_codec(name: str) -> Codec:
     """Return the codec of that name. Raises `ConfigError` that lists the known ones."""
     make: Callable[[], Codec] = find("codecs", name)
     return make()
+
+
+_JSON_OBJECT = 0x7B  # {
+_PROTOBUF_FIELD_1 = 0x0A  # `id`, which every event has and every writer puts first
+_CBOR_MAPS = frozenset({*range(0xA0, 0xBC), 0xBF})
+_CBOR_SELF_DESCRIBED = b"\xd9\xd9\xf7"
+
+_known_codec = cache(get_codec)
+
+
+def codec_of(document: bytes) -> Codec:
+    """Return the built-in codec whose documents begin like this one (spec/envelope.md).
+
+    Nothing else is looked at: white space or a byte order mark before JSON is not skipped, since a
+    line feed begins a protobuf message. Raises `DecodeError` with reason `unknown-codec`.
+    """
+    first = document[0] if document else None
+    if first == _JSON_OBJECT:
+        return _known_codec("json")
+    if first == _PROTOBUF_FIELD_1:
+        return _known_codec("protobuf")
+    if first in _CBOR_MAPS or document.startswith(_CBOR_SELF_DESCRIBED):
+        return _known_codec("cbor")
+    raise DecodeError(
+        f"no codec's documents begin with {document[:4].hex(' ') or 'nothing'}",
+        reason="unknown-codec",
+    )
 
 
 def find(kind: Kind, name: str) -> Any:

@@ -23,7 +23,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "hms_bus.bus.message": ["Message"],
         "hms_bus.bus.streams": ["MessageStream"],
         "hms_bus.bus.requests": ["Reply", "ReplyStream"],
-        "hms_bus.bus.mailbox": ["Overflow"],
+        "hms_bus.abc": ["Overflow"],
         "hms_bus.bus.middleware": ["retry", "timeout"],
         "hms_bus.bus.stats": ["BusStats", "SubscriptionStats"],
     },
@@ -41,15 +41,15 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
         ],
     },
     "Seams": {
-        "hms_bus.abc": ["Codec", "Transport", "Sink", "Unsubscribe"],
+        "hms_bus.abc": ["Codec", "Transport", "Sink", "Unsubscribe", "DeliveringLog"],
         "hms_bus.plugins": [
-            "Address", "TransportOpener", "LogOpener", "Identifying", "open_transport", "open_log",
-            "get_codec",
+            "Address", "TransportOpener", "KeepsLogs", "LogOpener", "Identifying", "Locating",
+            "open_transport", "open_log", "get_codec",
         ],
     },
     "Testing": {
         "hms_bus.testing.double": ["bus"],
-        "hms_bus.testing.faulty": ["Faults"],
+        "hms_bus.testing.faults": ["Faults"],
         "hms_bus.testing.equality": ["canonical"],
     },
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """The bus: publishing, subscribing, requests and streams over any transport."""
 
+from hms_bus.abc import Overflow
 from hms_bus.bus.bus import Bus
 from hms_bus.bus.composing import PublishOptions
-from hms_bus.bus.mailbox import Overflow
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import (
     Handler,

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from hms_bus.bounces import ERROR
 from hms_bus.bus import context
 from hms_bus.bus.composing import PublishOptions, expiry_after
-from hms_bus.bus.protocol import CANCEL, CONTROL_TOPIC, ERROR, remote_error
+from hms_bus.bus.protocol import CANCEL, CONTROL_TOPIC, error_of
 from hms_bus.bus.requests import Pending, Reply, ReplyStream
 from hms_bus.bus.routing import Link
 from hms_bus.bus.runtime import Runtime
@@ -20,6 +21,7 @@ from hms_bus.errors import (
     DecodeError,
     DisconnectedError,
     EncodeError,
+    NoRespondersError,
 )
 
 
@@ -55,7 +57,7 @@ async def request(  # noqa: PLR0917 - the caller's arguments, passed on
             raise
     reply = replies.arrived[0][0]
     if reply.type == ERROR:
-        raise remote_error(reply, topic)
+        raise error_of(reply, topic)
     return reply.data if type(reply.data) is returns else reply.decode(returns)
 
 
@@ -145,8 +147,12 @@ def _cancelling(runtime: Runtime, link: Link, request: Envelope) -> Generator[No
 
 
 def _read(reply: Envelope, topic: str, returns: Any) -> Reply[Any]:
+    """Return one of the replies. Raises `NoRespondersError` where there is nobody to reply."""
     if reply.type == ERROR:
-        return Reply(source=reply.source, error=remote_error(reply, topic))
+        error = error_of(reply, topic)
+        if isinstance(error, NoRespondersError):
+            raise error
+        return Reply(source=reply.source, error=error)
     try:
         return Reply(source=reply.source, value=reply.decode(returns))
     except DecodeError as error:

@@ -10,11 +10,10 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from msgspec import UNSET
 
-from hms_bus.abc import EventLog, Expect, Receipt, Selector
+from hms_bus.abc import EventLog, Expect, Overflow, Receipt, Selector
 from hms_bus.bus import asking
 from hms_bus.bus.composing import PublishOptions
 from hms_bus.bus.declarations import SERVICE_GROUP, Declarations, make_options
-from hms_bus.bus.mailbox import Overflow
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware, check_middleware
 from hms_bus.bus.opening import check_plugins, open_runtime
@@ -279,8 +278,9 @@ class Bus:
         The deadline is `timeout`, by default `request_timeout_s`, and never later than that of the
         request which is being handled; it travels along, and the agent is cancelled at it. Raises
         `NoRespondersError` at once when nobody serves the topic, `DeadlineExceededError`,
-        `RemoteError` with the agent's status, `DecodeError` for an answer that is no `returns`.
-        When this call is cancelled, the agent's handler is.
+        `RemoteError` with the agent's status, `DecodeError` for an answer that is no `returns`,
+        `DisconnectedError` when the connection is lost: then the outcome is unknown. When this call
+        is cancelled, the agent's handler is.
 
         Takes the options of `publish`, but `timeout` in place of `ttl` and `expirytime`
         (`EncodeError`), and no `id` of a request that still waits for its answer (`UsageError`).

@@ -13,13 +13,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from heapq import heapify, heappop, heappush
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
+from hms_bus.abc import Overflow
 from hms_bus.envelope import DEFAULT_PRIORITY, Envelope
 from hms_bus.errors import ConfigError, QueueFullError
-
-Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
-"""What a full queue does: let the publisher wait, drop the oldest or the new one, or refuse."""
 
 Item = tuple[Envelope, str | None]
 """An accepted envelope and the address that replies go to."""
@@ -57,6 +55,7 @@ def check_overflow(policy: str) -> None:
 
 
 _MAX_ABANDONED = 1024
+_HOLDS_BACK: frozenset[Overflow] = frozenset({"block", "error"})
 
 # Stands in for the queue of a mailbox that was never used: an empty deque takes 760 bytes.
 _UNUSED: deque[Item] = deque(maxlen=0)
@@ -118,6 +117,13 @@ class Mailbox:
     def load(self) -> int:
         """Accepted and not handled yet."""
         return len(self.queue) + self.ranked + self.in_progress
+
+    @property
+    def room(self) -> int | None:
+        """How many messages more it holds; `None` where a full queue holds nobody back."""
+        if self._overflow not in _HOLDS_BACK:
+            return None
+        return max(0, self._limit - len(self.queue) - self.ranked)
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         """Accept, or apply the overflow policy; see `hms_bus.abc.Sink`."""

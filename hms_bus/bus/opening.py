@@ -1,7 +1,10 @@
 """Opening a bus: find what the configuration names, open it, and close all in order."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+
+from msgspec.structs import replace
 
 from hms_bus.abc import Transport
 from hms_bus.attributes import check_attribute
@@ -14,7 +17,7 @@ from hms_bus.bus.sharing import shared_log
 from hms_bus.config import BusConfig, check_log_url
 from hms_bus.errors import ConfigError, DecodeError, TopicError
 from hms_bus.ids import stamp
-from hms_bus.plugins import get_codec, open_log, open_transport
+from hms_bus.plugins import absolute_log, behind, get_codec, open_log, open_transport
 from hms_bus.topics import parse_pattern
 
 
@@ -26,15 +29,17 @@ def check_plugins(config: BusConfig) -> None:
         except DecodeError as error:
             raise ConfigError(f"source: {error}") from error
     codec = get_codec(config.codec)
-    for url in (config.url, *config.routes.values()):
+    kept = None
+    if config.log is not None:
+        open_log(check_log_url(config.log))
+        kept = behind(config.url, config.log)
+    for url in (kept or config.url, *config.routes.values()):
         open_transport(url, codec=codec)
     for pattern in (*config.routes, *config.logged):
         try:
             parse_pattern(pattern)
         except TopicError as error:
             raise ConfigError(f"routes or logged: {error}") from error
-    if config.log is not None:
-        open_log(check_log_url(config.log))
 
 
 @asynccontextmanager
@@ -42,6 +47,7 @@ async def open_runtime(
     config: BusConfig, source: str, hooks: Hooks, declarations: Sequence[Declaration]
 ) -> AsyncGenerator[Runtime]:
     """Open the log and the transports, subscribe, and close all in order when the scope ends."""
+    config = await _log_placed(config)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(shared_log(config.log)) if config.log else None
         links = await _open_links(stack, config)
@@ -52,6 +58,23 @@ async def open_runtime(
             yield runtime
         finally:
             await runtime.stop()
+
+
+async def _log_placed(config: BusConfig) -> BusConfig:
+    """Return `config` with its log behind the default transport, if that is one that keeps logs.
+
+    Then no log is opened here, and what is routed to other transports is not logged.
+    """
+    if config.log is None or behind(config.url, config.log) is None:
+        return config
+    # The hub may run in another folder; asking for ours blocks.
+    log = await asyncio.to_thread(absolute_log, config.log)
+    url = behind(config.url, log) or config.url
+    routes = {
+        pattern: url if routed == config.url else routed
+        for pattern, routed in config.routes.items()
+    }
+    return replace(config, url=url, routes=routes, log=None)
 
 
 async def _open_links(stack: AsyncExitStack, config: BusConfig) -> list[Link]:

@@ -2,28 +2,25 @@
 
 A request is an envelope that travels with a reply address. Its replies have its `id` as their
 `causationid`; their topic is the request's behind `$reply.`, so that a log can hold both. What is
-not a plain reply is told by its `type`.
+not a plain reply is told by its `type`. Errors, which transports send too, are `hms_bus.bounces`.
 """
 
 import traceback
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 
+from hms_bus.bounces import NO_RESPONDERS, ErrorBody
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
     STATUS_CODES,
     BusError,
     DecodeError,
+    NoRespondersError,
     RemoteError,
     StatusCode,
     StatusError,
     UsageError,
 )
-
-ERROR = "hms.bus.error.v1"
-"""The request failed; the payload is an `ErrorBody`. Ends the request or stream."""
 
 END = "hms.bus.end.v1"
 """A stream is complete; `sequence` is the number of items that it had."""
@@ -34,26 +31,10 @@ CREDIT = "hms.bus.credit.v1"
 CANCEL = "hms.bus.cancel.v1"
 """From the caller of any request: it does not wait any more."""
 
-REPLY_PREFIX = "$reply."
 CONTROL_TOPIC = "$control"
 """Where cancellations go while the caller does not know who is serving."""
 
 INBOX_PREFIX = "$inbox."
-
-
-def reply_topic(topic: str) -> str:
-    """Return the topic of replies to requests on `topic`; `$` only opens a topic, so it goes."""
-    return REPLY_PREFIX + topic.removeprefix("$")
-
-
-class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The payload of an `ERROR` envelope."""
-
-    code: str
-    message: str
-    retryable: bool = False
-    details: dict[str, Any] = {}
-    traceback: str | None = None
 
 
 def error_body(error: BaseException, *, expose_traceback: bool) -> ErrorBody:
@@ -94,12 +75,17 @@ def text_of(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def remote_error(reply: Envelope, topic: str) -> RemoteError:
-    """Return the error that an `ERROR` envelope tells; one that cannot be read is `UNKNOWN`."""
+def error_of(reply: Envelope, topic: str) -> RemoteError | NoRespondersError:
+    """Return the error that an `ERROR` envelope tells of a request on `topic`.
+
+    One that cannot be read is `UNKNOWN`.
+    """
     try:
         body = reply.decode(ErrorBody)
     except DecodeError as error:
         body = ErrorBody(code="UNKNOWN", message=f"the error itself could not be read: {error}")
+    if body.code == "UNAVAILABLE" and body.details.get("reason") == NO_RESPONDERS:
+        return NoRespondersError(topic)
     code: StatusCode = body.code if body.code in STATUS_CODES else "UNKNOWN"  # pyright: ignore[reportAssignmentType]
     return RemoteError(
         code,

@@ -2,14 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Generic, Self, TypeVar
 
 from msgspec import Struct
 
+from hms_bus.abc import Overflow
+from hms_bus.bounces import ERROR
 from hms_bus.bus.deadlines import Deadlines
-from hms_bus.bus.protocol import CANCEL, CONTROL_TOPIC, CREDIT, END, ERROR, remote_error
+from hms_bus.bus.protocol import CANCEL, CONTROL_TOPIC, CREDIT, END, error_of
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
     DeadlineExceededError,
@@ -51,6 +53,8 @@ class Inbox:
 
     load = 0
     answers = True
+    overflow: Overflow = "drop_newest"
+    room: int | None = None
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -63,6 +67,20 @@ class Inbox:
         """Fail whoever still waits with `DisconnectedError`: no reply can come any more."""
         for pending in self.waiting.values():
             pending.fail(DisconnectedError("the bus was closed while a request was under way"))
+
+    def on_idle(self, notify: Callable[[], None]) -> None:
+        """Never call it: there is no load here that could become 0."""
+
+    def interrupt(self, address: str | None) -> None:
+        """Fail who waits for more from `address`, `None`: everybody, since the line was cut."""
+        what = "the connection was lost" if address is None else "the agent that answered has gone"
+        for pending in self.waiting.values():
+            if address is None or pending.is_answered_from(address):
+                pending.fail(
+                    DisconnectedError(
+                        f"{what} while a request was under way: the outcome is unknown"
+                    )
+                )
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> None:
         """Hand a reply to its waiter."""
@@ -95,6 +113,7 @@ class Pending:
         "_inbox",
         "_request_id",
         "_room",
+        "_server",
         "arrived",
         "ended",
         "waiter",
@@ -109,7 +128,8 @@ class Pending:
         self.waiter: asyncio.Future[None] | None = None
         self.ended = False
         self._failure: BaseException | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[Any] | None = None
+        self._server: str | None = None
 
     def __enter__(self) -> Self:
         if self._inbox.waiting.setdefault(self._request_id, self) is not self:
@@ -130,29 +150,40 @@ class Pending:
 
         `due` is in seconds of the loop's clock; it may become later from call to call.
         """
-        self.waiter = waiter = self._deadlines.loop.create_future()
-        if self._failure is not None:
-            waiter.set_exception(self._failure)
+        waiter = self._wait()
         if self._due is None:
             self._deadlines.at(due, self)
         self._due = due
         return waiter
 
+    def _wait(self) -> asyncio.Future[None]:
+        """Return a future that is done when a reply has arrived, or fails when this does."""
+        self.waiter = waiter = self._deadlines.loop.create_future()
+        if self._failure is not None:
+            waiter.set_exception(self._failure)
+        return waiter
+
     async def next(self, due: float) -> Arrival:
         """Return the next reply and its reply address.
 
-        Raises `TimeoutError` when `due` has come, `DisconnectedError` when the bus is closed.
+        Raises `TimeoutError` when `due` has come, and whatever this failed with.
         """
         if not self.arrived:
             await self.expect(due)
-        return self.arrived.pop(0)
+        arrival = self.arrived.pop(0)
+        self._server = arrival[1] or self._server
+        return arrival
+
+    def is_answered_from(self, address: str) -> bool:
+        """Whether who answers takes messages at `address`."""
+        return self._server == address or any(server == address for _, server in self.arrived)
 
     @property
     def reply_to(self) -> str:
         """The address that the replies go to."""
         return self._inbox.address
 
-    def watch(self, room: Awaitable[None]) -> None:
+    def watch(self, room: Awaitable[Any]) -> None:
         """Fail when sending the request fails, but do not wait for it.
 
         Who asks waits for the answer. To wait for room before would be a deadlock: a full queue may
@@ -161,7 +192,19 @@ class Pending:
         self._room = asyncio.ensure_future(room)
         self._room.add_done_callback(self._sent)
 
-    def _sent(self, room: asyncio.Future[None]) -> None:
+    async def sent(self, sending: Coroutine[Any, Any, T]) -> T | None:
+        """Watch `sending` and return what it does, `None` when an answer comes before.
+
+        Raises what it raises.
+        """
+        task = self._deadlines.loop.create_task(sending)
+        self.watch(task)
+        waiter = self._wait()
+        task.add_done_callback(lambda _: waiter.done() or waiter.set_result(None))
+        await waiter
+        return task.result() if task.done() else None
+
+    def _sent(self, room: asyncio.Future[Any]) -> None:
         if not room.cancelled() and (error := room.exception()) is not None:
             self.fail(error)
 
@@ -192,7 +235,8 @@ class ReplyStream(Generic[T]):
 
     Iterating raises `RemoteError` when the handler failed, `DeadlineExceededError` when the next
     item does not come in time, `DecodeError` for an item that is no `returns`,
-    `DisconnectedError` when the bus is closed meanwhile.
+    `DisconnectedError` when the connection is lost, the agent has gone, or the bus is closed
+    meanwhile. `NoRespondersError` comes when entering, from some transports with the first item.
     """
 
     def __init__(
@@ -263,7 +307,7 @@ class ReplyStream(Generic[T]):
             self._server = reply_to
         if reply.type == ERROR:
             self._ended = True
-            raise remote_error(reply, self._topic)
+            raise error_of(reply, self._topic)
         number = _number_of(reply)
         if reply.type == END:
             self._total = number

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hms_bus.abc import EventLog, Transport
+from hms_bus.abc import DeliveringLog, EventLog, Transport
 from hms_bus.bus.requests import Inbox
 from hms_bus.topics import Pattern, check_topic, covers, overlaps, parse_pattern
 
@@ -31,11 +31,15 @@ class Link(Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Route(Struct, frozen=True, kw_only=True, eq=False):
-    """Where messages on one topic go: a link, and the log that keeps them, if any."""
+    """Where messages on one topic go: a link, and the log that keeps them, if any.
+
+    `delivering` is that log again when it is the one to deliver what it keeps.
+    """
 
     link: Link
     publish: Any
     log: EventLog | None
+    delivering: DeliveringLog | None
 
 
 class Router:
@@ -58,7 +62,13 @@ class Router:
         link = next(
             link for link in self._links if link.pattern is None or link.pattern.matches(topic)
         )
-        route = Route(link=link, publish=link.transport.publish, log=self.log_of(topic, link))
+        log = self.log_of(topic, link)
+        route = Route(
+            link=link,
+            publish=link.transport.publish,
+            log=log,
+            delivering=self.delivering(log),
+        )
         if len(self.routes) >= MAX_CACHED_TOPICS:
             self.routes.clear()
         self.routes[topic] = route
@@ -70,6 +80,10 @@ class Router:
         if log is None or not any(pattern.matches(topic) for pattern in self._logged):
             return None
         return log
+
+    def delivering(self, log: EventLog | None) -> DeliveringLog | None:
+        """Return `log` if it delivers what it keeps: only the one behind a transport can."""
+        return log if self._log is None and isinstance(log, DeliveringLog) else None
 
     def listening(self, pattern: Pattern) -> list[Link]:
         """Return links over which messages that match `pattern` may come, one per transport."""

@@ -20,6 +20,7 @@ from hms_bus.bus.calling import caller_of
 from hms_bus.bus.composing import Composer, PublishOptions
 from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.declarations import Declaration
+from hms_bus.bus.delivering import Delivery
 from hms_bus.bus.mailbox import Item
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware
@@ -69,7 +70,9 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.links = list({link.url: link for link in links}.values())
         """One of those that share a transport and an inbox."""
-        self.log = log or next((link.transport.log for link in links if link.transport.log), None)
+        # The default transport comes last: where several bring a log, its is the one to replay.
+        behind = [link.transport.log for link in reversed(links)]
+        self.log = log or next((found for found in behind if found is not None), None)
         self.router = Router(links, log=log, logged=config.logged)
         self.composer = Composer(source=source, max_hops=config.max_hops)
         # The hot path's short cuts to the two above, and the topics whose messages need nothing but
@@ -86,7 +89,8 @@ class Runtime:
         self.base_context = contextvars.copy_context()
         self.background = Background(config.max_emits)
         self.in_background = self.background.run
-        self.publisher = Publisher(self.router, hooks.publish_middleware, self.background.begin)
+        self._delivery = Delivery(self.router, self.background.begin)
+        self.publisher = Publisher(self._delivery, hooks.publish_middleware)
         self.emits = Emits(self.background, self.settle, self.publisher.send)
         self.send = self.publisher.send
         self.send_batch = self.publisher.send_batch
@@ -107,8 +111,8 @@ class Runtime:
 
     async def start(self, declarations: Sequence[Declaration]) -> None:
         """Subscribe the inboxes and every declared handler."""
-        if self.log is not None:
-            self.publisher.known = (await self.log.head()).position
+        if self.log is not None and self.router.delivering(self.log) is None:
+            self._delivery.known = (await self.log.head()).position
         for link in self.links:
             inbox = link.inbox
             inbox.on_stray = partial(self._cancel_stray, link)
@@ -378,7 +382,7 @@ class Runtime:
     def stats(self) -> BusStats:
         """Return all counters as they are now."""
         return BusStats(
-            published=self.published + self.publisher.published,
+            published=self.published + self._delivery.published,
             requests=self.requests,
             subscriptions=[sink.stats() for sink in (*self._subscriptions, *self._streams)],
         )

@@ -8,6 +8,7 @@ from math import inf
 from types import AsyncGeneratorType
 from typing import Any, Protocol, cast
 
+from hms_bus.abc import Overflow
 from hms_bus.bus import context
 from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.protocol import CANCEL, CREDIT
@@ -46,11 +47,12 @@ class Replies(Protocol):
 class ServedCall:
     """One request while its handler runs. Cancelled by its deadline or by the caller."""
 
-    __slots__ = ("cancelled", "credit", "due", "ended", "more", "task")
+    __slots__ = ("cancelled", "credit", "due", "ended", "more", "reply_to", "task")
 
-    def __init__(self, task: asyncio.Task[Any], credit: int) -> None:
+    def __init__(self, task: asyncio.Task[Any], credit: int, reply_to: str) -> None:
         self.task = task
         self.credit = credit
+        self.reply_to = reply_to
         self.due = inf
         self.more: asyncio.Future[None] | None = None
         self.cancelled = False
@@ -81,6 +83,8 @@ class Service:
 
     load = 0
     answers = False
+    overflow: Overflow = "drop_newest"
+    room: int | None = None
 
     def __init__(self, deadlines: Deadlines, replies: Replies) -> None:
         self._deadlines = deadlines
@@ -101,6 +105,21 @@ class Service:
                 call.expire()
             if not found:
                 self._remember_unwanted(request_id)
+
+    def on_idle(self, notify: Callable[[], None]) -> None:
+        """Never call it: there is no load here that could become 0."""
+
+    def interrupt(self, address: str | None) -> None:
+        """Cancel the calls of who asked from `address`, as if the caller had.
+
+        When the line was cut (`None`) callers may be there still: those that are not are named
+        later, one by one.
+        """
+        if address is not None:
+            for calls in self._calls.values():
+                for call in calls.values():
+                    if call.reply_to == address:
+                        call.expire()
 
     def _remember_unwanted(self, request_id: str) -> None:
         """Note a request that may still wait in a queue here, so that it is not begun."""
@@ -146,7 +165,7 @@ class Service:
         remaining_s = _remaining_s(request)
         if remaining_s <= 0 or request.id in calls or self._is_unwanted(request.id):
             return EXPIRED
-        call = calls[request.id] = ServedCall(context.lane.get(), request.credit or 0)
+        call = calls[request.id] = ServedCall(context.lane.get(), request.credit or 0, reply_to)
         self._arm(call, remaining_s)
         try:
             result = await invoke(request, reply_to)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
+from hms_bus.abc import Overflow
 from hms_bus.bus import context, waits
 from hms_bus.bus.mailbox import Mailbox
 from hms_bus.bus.message import Message
@@ -34,12 +35,30 @@ class MessageStream:
         self._has_ended = False
         self._reader: asyncio.Task[Any] | None = None
         self._has_more_readers = False
+        self._idle: list[Callable[[], None]] = []
         self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = self._mailbox.offer
 
     @property
     def load(self) -> int:
         """Accepted and not handled yet."""
         return self._mailbox.load
+
+    @property
+    def overflow(self) -> Overflow:
+        """What it does when it is full."""
+        return self._options.overflow
+
+    @property
+    def room(self) -> int | None:
+        """How many messages more it queues; `None` where a full queue holds nobody back."""
+        return self._mailbox.room
+
+    def on_idle(self, notify: Callable[[], None]) -> None:
+        """Call `notify` each time that the load has become 0."""
+        self._idle.append(notify)
+
+    def interrupt(self, address: str | None) -> None:
+        """Go on: what was accepted is read, whoever sent it."""
 
     def __aiter__(self) -> Self:
         return self
@@ -88,6 +107,9 @@ class MessageStream:
         if self._holds_one:
             self._holds_one = False
             self._mailbox.in_progress = 0
+            if self._idle and not self._mailbox:
+                for notify in tuple(self._idle):
+                    notify()
 
     def stats(self) -> SubscriptionStats:
         """Return the counters as they are now; how long the loop's body takes is not measured."""

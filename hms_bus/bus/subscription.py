@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from hms_bus.abc import Overflow
 from hms_bus.bus import context, waits
 from hms_bus.bus.keyed import KeyedOrder
-from hms_bus.bus.mailbox import Item, Mailbox, Overflow
+from hms_bus.bus.mailbox import Item, Mailbox
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.envelope import Envelope
 from hms_bus.topics import Pattern
@@ -105,7 +106,7 @@ class Subscription:
         self._keeper = keeper
         self._lanes: list[asyncio.Task[None]] = []
         self._keyed: KeyedOrder | None = None
-        self._idle: list[asyncio.Future[None]] = []
+        self._idle: list[Callable[[], None]] = []
         self._is_closed = False
         self.mailbox = Mailbox(
             self, limit=options.max_queue, overflow=options.overflow, loop=keeper.loop
@@ -118,6 +119,23 @@ class Subscription:
     def load(self) -> int:
         """Accepted and not handled yet."""
         return self.mailbox.load + self._parked
+
+    @property
+    def overflow(self) -> Overflow:
+        """What it does when it is full."""
+        return self.options.overflow
+
+    @property
+    def room(self) -> int | None:
+        """How many messages more it queues; `None` where a full queue holds nobody back."""
+        return self.mailbox.room
+
+    def on_idle(self, notify: Callable[[], None]) -> None:
+        """Call `notify` each time that the load has become 0."""
+        self._idle.append(notify)
+
+    def interrupt(self, address: str | None) -> None:
+        """Go on: what was accepted is handled, whoever sent it."""
 
     @property
     def _parked(self) -> int:
@@ -247,17 +265,21 @@ class Subscription:
             self._failed(error, envelope)
 
     def _tell_idle(self) -> None:
-        for waiter in self._idle:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._idle.clear()
+        for notify in tuple(self._idle):
+            notify()
 
     async def drained(self) -> None:
         """Return when nothing is queued or in progress."""
-        while self.load:
-            waiter = self._keeper.loop.create_future()
-            self._idle.append(waiter)
-            await waiter
+        if not self.load:
+            return
+        idle = asyncio.Event()
+        self._idle.append(idle.set)
+        try:
+            while self.load:
+                idle.clear()
+                await idle.wait()
+        finally:
+            self._idle.remove(idle.set)
 
     async def close(self) -> list[Item]:
         """End the lanes at once, cancelling their handlers; return what was not handled."""

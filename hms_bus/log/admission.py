@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hms_bus.abc import Expect, Receipt
-from hms_bus.errors import ConflictError, UsageError
+from hms_bus.errors import ConflictError
 from hms_bus.log.documents import Entry
 
 
@@ -21,16 +21,6 @@ class Ledger(Protocol):
     def last_on(self, topic: str) -> int:
         """Return the position of the topic's last record, 0 without one."""
         ...
-
-
-def check_expect(entries: Sequence[Entry], expect: Expect) -> None:
-    """Check that `expect` can be asked for `entries`. Raises `UsageError`."""
-    if expect == "any":
-        return
-    if expect != "none" and (type(expect) is not int or expect < 0):
-        raise UsageError(f"expect is {expect!r}: give a position, 'none' or 'any'")
-    if len({entry.topic for entry in entries}) > 1:
-        raise UsageError("expect= speaks of one topic, but the batch has several: split it")
 
 
 def admit(

@@ -6,8 +6,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from hms_bus.errors import LogError, LogFormatError
+from hms_bus.filelock import FileLock
 from hms_bus.log.failures import no_permission, open_failed
-from hms_bus.log.lock import FileLock, acquire, lock_path
+from hms_bus.log.lock import acquire, lock_path
 from hms_bus.log.reader import connect_read_only
 from hms_bus.log.schema import CURRENT, Schema, prepare_file, read_version
 from hms_bus.log.settings import Settings

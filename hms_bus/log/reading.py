@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from hms_bus.abc import Record, Selector
-from hms_bus.errors import DecodeError, LogCorruptError, StateError, UnsupportedError
+from hms_bus.errors import DecodeError, LogCorruptError, StateError
 from hms_bus.log.bell import Bell
 from hms_bus.log.documents import read_document
 from hms_bus.log.scan import Row, Scan
@@ -37,9 +37,7 @@ class Reading:
 
     def begin(self, selector: Selector, *, follow: bool) -> AsyncGenerator[list[Record]]:
         """Return the pass in batches, none of them empty. Raises `TopicError`, `UsageError`."""
-        selection = prepare(selector)
-        if follow and selector.backwards:
-            raise UnsupportedError("following backwards", self._path, "a log has one growing end")
+        selection = prepare(selector, follow=follow, where=self._path)
         return self._batches(selection, follow=follow)
 
     async def _batches(self, selection: Selection, *, follow: bool) -> AsyncGenerator[list[Record]]:

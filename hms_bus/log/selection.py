@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 
-import msgspec
 from msgspec import Struct
 
 from hms_bus.abc import Selector
 from hms_bus.envelope import Envelope
-from hms_bus.errors import UsageError
-from hms_bus.topics import parse_pattern
+from hms_bus.logrules import check_selector, json_text
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -33,16 +31,9 @@ class Selection(Struct, frozen=True, kw_only=True):
         )
 
 
-def prepare(selector: Selector) -> Selection:
-    """Check `selector`. Raises `TopicError` for its pattern, `UsageError` for a wrong value.
-
-    A range that is empty (`first` after `last`) selects nothing and is no error.
-    """
-    for name in ("first", "last", "limit"):
-        value: int | None = getattr(selector, name)
-        if value is not None and value < 0:
-            raise UsageError(f"{name} of a selector is {value}: positions and counts start at 0")
-    pattern = None if selector.pattern is None else parse_pattern(selector.pattern)
+def prepare(selector: Selector, *, follow: bool = False, where: str = "a log") -> Selection:
+    """Check `selector`; raises what `hms_bus.logrules.check_selector` raises."""
+    pattern = check_selector(selector, follow=follow, where=where)
     return Selection(
         selector=selector,
         wants_topic=None if pattern is None else pattern.matches,
@@ -62,7 +53,4 @@ def _fragments(selector: Selector) -> list[tuple[str, ...]]:
 
 
 def _member(name: str, value: str) -> str:
-    try:
-        return f'"{name}":{msgspec.json.encode(value).decode()}'
-    except UnicodeEncodeError as error:
-        raise UsageError(f"no {name} can be {value!r}: it is no text that UTF-8 has") from error
+    return f'"{name}":{json_text(name, value)}'

@@ -13,13 +13,13 @@ from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from hms_bus.abc import Capability, EventLog, Expect, Head, Receipt, Record, Selector, Verification
 from hms_bus.envelope import Envelope
-from hms_bus.errors import LogReadOnlyError, StateError
-from hms_bus.log.admission import check_expect
+from hms_bus.errors import ConfigError, LogReadOnlyError, StateError
 from hms_bus.log.audit import Audit
 from hms_bus.log.bell import Bell
 from hms_bus.log.checking import audit_page
@@ -33,9 +33,10 @@ from hms_bus.log.scan import Row, Scan
 from hms_bus.log.schema import CURRENT, Schema
 from hms_bus.log.settings import Settings, parse_settings
 from hms_bus.log.table import Pages
-from hms_bus.log.threads import run_to_end
 from hms_bus.log.writer import Writer
+from hms_bus.logrules import check_expect
 from hms_bus.plugins import Address
+from hms_bus.threads import run_to_end
 
 READING: frozenset[Capability] = frozenset(
     {
@@ -58,8 +59,6 @@ class SqliteLog:
     Beyond the contract: once a write has failed, the log is read-only for good
     (`LogReadOnlyError`), and reading goes on. All use is on the event loop that opened it.
     """
-
-    delivers = False
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class SqliteLog:
             entries = await _make_entries(envelopes)
             writer = self._writable()
         if expect != "any":
-            check_expect(entries, expect)
+            check_expect((entry.topic for entry in entries), expect)
         future: asyncio.Future[list[Receipt]] = self._loop.create_future()
         writer.submit((entries, expect, future))
         return await future
@@ -195,7 +194,7 @@ async def _make_entries(envelopes: Sequence[Envelope]) -> list[Entry]:
 
 
 class SqliteOpener:
-    """Opens log files. Contract: `hms_bus.plugins.LogOpener`, `hms_bus.plugins.Identifying`."""
+    """Opens log files. Contract: `LogOpener`, `Identifying` and `Locating` of `hms_bus.plugins`."""
 
     def __call__(self, address: Address) -> AbstractAsyncContextManager[EventLog]:
         """Return the scope of the log file at `sqlite:PATH`, made when there is none.
@@ -210,6 +209,15 @@ class SqliteOpener:
         """Return the settings, with the file's real path. Looks at the disk."""
         settings = parse_settings(address)
         return replace(settings, path=Path(os.path.realpath(settings.path)))
+
+    def absolute(self, address: Address) -> str:
+        """Return the URL with the file's whole path. Asks for the working folder."""
+        path = parse_settings(address).path
+        _, mark, query = address.url.partition("?")
+        try:
+            return f"sqlite://{quote(str(path.absolute()))}{mark}{query}"
+        except (OSError, UnicodeError) as error:  # no folder any more, or a name that is no text
+            raise ConfigError(f"{address.url!r}: {error}") from error
 
 
 open_sqlite = SqliteOpener()

@@ -9,25 +9,23 @@ does not receive either.
 - `drop=SHARE` of the envelopes get lost. `duplicate=SHARE` arrive twice.
 - `reorder=SHARE` are overtaken by the one that is published next.
 - `delay=DURATION` is how long an envelope takes at the most; the order stays.
-- `cut=COUNT` cuts the line after so many envelopes: any further use raises `DisconnectedError`.
+- `cut=COUNT` cuts the line after so many envelopes: any further use raises `DisconnectedError`, and
+  so do requests that wait for their answer.
 - `seed=NUMBER` chooses other faults of the same kind.
 """
 
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
-from msgspec import Struct
-
-from hms_bus.abc import Capability, Codec, EventLog, Sink, Transport, Unsubscribe
-from hms_bus.attributes import new_envelope
-from hms_bus.bus import protocol
-from hms_bus.durations import parse_duration
+from hms_bus.abc import Capability, Codec, EventLog, Overflow, Sink, Transport, Unsubscribe
+from hms_bus.bounces import returned
 from hms_bus.envelope import Envelope
 from hms_bus.errors import BusError, ConfigError, DisconnectedError
-from hms_bus.plugins import Address, open_transport
+from hms_bus.plugins import Address, behind, open_transport, parse_address
+from hms_bus.testing.faults import OPTIONS, Faults, parse_faulty
 
 _LATER: frozenset[Capability] = frozenset({"backpressure", "no-responders", "no-servers"})
 """What a publisher cannot be told when its envelope is still under way as `publish` returns."""
@@ -36,99 +34,51 @@ _OVERTAKEN_WITHIN_S = 0.01
 """How long an envelope waits to be overtaken before it goes on by itself."""
 
 
-class Faults(Struct, frozen=True, kw_only=True):
-    """How faulty a line is. Shares are 0 to 1, `delay_s` is seconds, `cut_after` envelopes."""
+class FaultyOpener:
+    """Opens `faulty:URL`. Contract: `TransportOpener` and `KeepsLogs` of `hms_bus.plugins`."""
 
-    drop: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    delay_s: float = 0.0
-    cut_after: int | None = None
-    seed: int = 0
+    def __call__(
+        self, address: Address, *, codec: Codec
+    ) -> AbstractAsyncContextManager["FaultyTransport"]:
+        """Return the scope of `faulty:URL`.
 
-    def __post_init__(self) -> None:
-        for name in ("drop", "duplicate", "reorder"):
-            share: float = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise ConfigError(f"{name} is {share}: it is a share, 0 to 1")
+        Raises `ConfigError` at once for a fault whose value is none, and for a wrong URL behind.
+        """
+        faulty = parse_faulty(address)
+        try:
+            wrapped = open_transport(faulty.behind, codec=codec)
+        except ConfigError as error:
+            raise _of_wrapped(address, error) from error
+        return _scope(wrapped, faulty.faults)
+
+    def with_log(self, address: Address, log: Address) -> Address | None:
+        """Put `log` behind the transport at the URL, if that keeps logs."""
+        faulty = parse_faulty(address)
+        try:
+            kept = behind(faulty.behind, log.url)
+        except ConfigError as error:
+            raise _of_wrapped(address, error) from error
+        return None if kept is None else parse_address(faulty.around(kept))
 
 
-def open_faulty(
-    address: Address, *, codec: Codec
-) -> AbstractAsyncContextManager["FaultyTransport"]:
-    """Return the scope of `faulty:URL`.
+open_faulty = FaultyOpener()
 
-    Raises `ConfigError` at once for a fault whose value is none, and for a wrong URL behind.
-    """
-    try:
-        faults, url = _parse(address)
-    except ConfigError as error:
-        raise ConfigError(f"{address.url!r}: {error}") from error
-    try:
-        behind = open_transport(url, codec=codec)
-    except ConfigError as error:
-        raise ConfigError(
-            f"the transport behind {address.url!r}: {error}; faults: {', '.join(_OPTIONS)}"
-        ) from error
-    return _scope(behind, faults)
+
+def _of_wrapped(address: Address, error: ConfigError) -> ConfigError:
+    known = ", ".join(OPTIONS)
+    return ConfigError(f"the transport behind {address.url!r}: {error}; faults: {known}")
 
 
 @asynccontextmanager
 async def _scope(
-    behind: AbstractAsyncContextManager[Transport], faults: Faults
+    wrapped: AbstractAsyncContextManager[Transport], faults: Faults
 ) -> AsyncGenerator["FaultyTransport"]:
-    async with behind as transport:
+    async with wrapped as transport:
         faulty = FaultyTransport(transport, faults)
         try:
             yield faulty
         finally:
             faulty.close()
-
-
-_OPTIONS = ("drop", "duplicate", "reorder", "delay", "cut", "seed")
-
-
-def _parse(address: Address) -> tuple[Faults, str]:
-    """Return the faults, and the URL without the options that name them."""
-    _, _, whole = address.url.partition(":")
-    url, _, query = whole.partition("?")
-    if not url:
-        raise ConfigError("no transport stands behind: write faulty:direct://")
-    parts = [part for part in query.split("&") if part]
-    given = [part.partition("=")[0] for part in parts]
-    for name in _OPTIONS:
-        if given.count(name) > 1:
-            raise ConfigError(f"{name} is given more than once")
-    kept = [part for part, name in zip(parts, given, strict=True) if name not in _OPTIONS]
-    if kept:
-        url = f"{url}?{'&'.join(kept)}"
-    return _read_faults(address.options), url
-
-
-def _read_faults(options: Mapping[str, str]) -> Faults:
-    return Faults(
-        drop=_number(options, "drop"),
-        duplicate=_number(options, "duplicate"),
-        reorder=_number(options, "reorder"),
-        delay_s=parse_duration(options.get("delay", 0)),
-        cut_after=_count(options, "cut") if "cut" in options else None,
-        seed=_count(options, "seed"),
-    )
-
-
-def _number(options: Mapping[str, str], name: str) -> float:
-    text = options.get(name, "0")
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"{name} is {text!r}: it is a share, 0 to 1") from None
-
-
-def _count(options: Mapping[str, str], name: str) -> int:
-    text = options.get(name, "0")
-    if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"{name} is {text!r}: it is a whole number from 0")
-    return int(text)
 
 
 _Sending = tuple[Envelope, str | None, str | None]
@@ -149,6 +99,7 @@ class FaultyTransport:
         self._loop = asyncio.get_running_loop()
         self._sent = 0
         self._is_cut = False
+        self._sinks: set[_CutSink] = set()
         self._overtaken: _Sending | None = None
         self._late: deque[tuple[float, _Sending]] = deque()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -172,9 +123,13 @@ class FaultyTransport:
 
     def cut(self) -> None:
         """Break the line: nothing is sent or received, and what was under way is lost."""
+        if self._is_cut:
+            return
         self._is_cut = True
         self._overtaken = None
         self._late.clear()
+        for sink in tuple(self._sinks):
+            sink.interrupt(None)
 
     def heal(self) -> None:
         """Mend the line. What was lost stays lost."""
@@ -206,7 +161,15 @@ class FaultyTransport:
     async def subscribe(self, pattern: str, sink: Sink, *, group: str | None = None) -> Unsubscribe:
         """Subscribe at the transport. Raises `DisconnectedError` when the line is cut."""
         self._check_line()
-        return await self._transport.subscribe(pattern, _CutSink(self, sink), group=group)
+        cut_off = _CutSink(self, sink)
+        end = await self._transport.subscribe(pattern, cut_off, group=group)
+        self._sinks.add(cut_off)
+
+        async def unsubscribe() -> None:
+            self._sinks.discard(cut_off)
+            await end()
+
+        return unsubscribe
 
     @property
     def is_cut(self) -> bool:
@@ -275,23 +238,11 @@ class FaultyTransport:
             envelope, to, reply_to = sending
             # What is sent to an address is itself a reply, and its sender waits for nothing.
             if reply_to is not None and to is None:
-                self._transport.publish(error_reply(envelope, error), to=reply_to)
+                self._transport.publish(returned(envelope, error, source="/faulty"), to=reply_to)
 
     def _send(self, sending: _Sending) -> Awaitable[None] | None:
         envelope, to, reply_to = sending
         return self._transport.publish(envelope, to=to, reply_to=reply_to)
-
-
-def error_reply(request: Envelope, error: BusError) -> Envelope:
-    """Return the envelope that tells the caller of `request` what became of it."""
-    return new_envelope(
-        protocol.REPLY_PREFIX + request.topic,
-        protocol.error_body(error, expose_traceback=False),
-        source="/faulty",
-        type=protocol.ERROR,
-        correlationid=request.correlationid,
-        causationid=request.id,
-    )
 
 
 class _CutSink:
@@ -310,6 +261,24 @@ class _CutSink:
     def answers(self) -> bool:
         """Whether the sink behind answers requests."""
         return self._sink.answers
+
+    @property
+    def overflow(self) -> Overflow:
+        """What the sink behind does when it is full."""
+        return self._sink.overflow
+
+    @property
+    def room(self) -> int | None:
+        """How many messages more the sink behind holds."""
+        return self._sink.room
+
+    def on_idle(self, notify: Callable[[], None]) -> None:
+        """Call `notify` when the sink behind is idle."""
+        self._sink.on_idle(notify)
+
+    def interrupt(self, address: str | None) -> None:
+        """Tell the sink behind."""
+        self._sink.interrupt(address)
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         """Offer to the sink behind, or lose the envelope."""

@@ -35,8 +35,6 @@ async def open_broken(address: Address) -> AsyncGenerator[EventLog]:
 class Faithful:
     """Wraps a log and changes nothing."""
 
-    delivers = False
-
     def __init__(self, log: EventLog) -> None:
         self.log = log
 

@@ -6,7 +6,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from hms_bus.abc import Capability, Codec, EventLog, Sink, Transport, Unsubscribe
+from hms_bus.abc import Capability, Codec, EventLog, Overflow, Sink, Transport, Unsubscribe
 from hms_bus.bus.protocol import CANCEL, CREDIT
 from hms_bus.envelope import Envelope
 from hms_bus.errors import NoRespondersError, QueueFullError, UnsupportedError
@@ -98,12 +98,36 @@ class SeesNobodyBusy(Faithful):
         return await super().subscribe(pattern, _Idle(sink), group=group)
 
 
-class _Idle:
-    load = 0
+class _Passing:
+    """Stands in front of a sink and changes nothing."""
 
     def __init__(self, sink: Sink) -> None:
+        self.sink = sink
         self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = sink.offer
-        self.answers = sink.answers
+        self.on_idle: Callable[[Callable[[], None]], None] = sink.on_idle
+        self.interrupt: Callable[[str | None], None] = sink.interrupt
+
+    @property
+    def load(self) -> int:
+        return self.sink.load
+
+    @property
+    def answers(self) -> bool:
+        return self.sink.answers
+
+    @property
+    def overflow(self) -> Overflow:
+        return self.sink.overflow
+
+    @property
+    def room(self) -> int | None:
+        return self.sink.room
+
+
+class _Idle(_Passing):
+    @property
+    def load(self) -> int:
+        return 0
 
 
 class TakesListenersForServers(Faithful):
@@ -113,16 +137,10 @@ class TakesListenersForServers(Faithful):
         return await super().subscribe(pattern, _Answering(sink), group=group)
 
 
-class _Answering:
-    answers = True
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = sink.offer
-
+class _Answering(_Passing):
     @property
-    def load(self) -> int:
-        return self._sink.load
+    def answers(self) -> bool:
+        return True
 
 
 class HidesMissingServers(Faithful):

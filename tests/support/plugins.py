@@ -1,7 +1,11 @@
 """Installs a distribution with entry points, the way in which a third party adds a plug-in."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from hms_bus import plugins
 
 
 def install_plugins(folder: Path, entry_points: Mapping[str, Mapping[str, str]]) -> None:
@@ -19,3 +23,17 @@ def install_plugins(folder: Path, entry_points: Mapping[str, Mapping[str, str]])
         lines.append(f"[{group}]")
         lines += [f"{name} = {target}" for name, target in targets.items()]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def plugged_in(folder: Path, kind: plugins.Kind, **targets: str) -> Generator[None]:
+    """Have plug-ins of this `kind`, by their names, installed in `folder` as long as the scope."""
+    install_plugins(folder, {f"hms_bus.{kind}": targets})
+    sys.path.append(str(folder))
+    try:
+        # Found once per process, and here no event loop is running that the disk could hold up.
+        for name in targets:
+            plugins.find(kind, name)
+        yield
+    finally:
+        sys.path.remove(str(folder))

@@ -117,6 +117,8 @@ def test_an_empty_variable_counts_as_not_set(toml: Path) -> None:
 def test_other_variables_are_nobodys_business() -> None:
     environment = {
         "HMS_BUS_DEBUG": "1",
+        "HMS_BUS_RUNTIME_DIR": "/run/hubs",
+        "HMS_BUS_TOKEN": "secret",
         "HMS_BUS_OLD": "",
         "_HMS_BUS_COMPLETE": "bash",
         "PATH": "/bin",

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hms_bus import demo
@@ -58,3 +59,11 @@ async def test_an_interrupted_team_finishes_its_work_without_errors(
     assert run.cancelled()
     assert len(seen) < 300
     assert caplog.messages == []
+
+
+def test_a_report_does_not_depend_on_the_order_in_which_files_were_read(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"m{number}.py").write_text("import os, sys\n\ndef f():\n    pass\n")
+    facts = [read_facts(file) for file in demo.find_files(tmp_path)]
+    reports = {msgspec.json.encode(demo.fold(facts[n:] + facts[:n])) for n in range(5)}
+    assert len(reports) == 1

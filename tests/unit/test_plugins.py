@@ -12,6 +12,7 @@ from hms_bus.plugins import (
     _BUILT_IN,  # pyright: ignore[reportPrivateUsage] - what stands in it is the point
     Kind,
     _find_installed,  # pyright: ignore[reportPrivateUsage] - what it found is forgotten again
+    absolute_log,
     find,
     get_codec,
     identify_log,
@@ -149,3 +150,38 @@ def test_a_log_that_says_nothing_about_it_is_told_by_its_url() -> None:
     assert identify_log("memory:a") == identify_log("memory:a")
     with pytest.raises(ConfigError, match="unknown log"):
         identify_log("paper:roll")
+
+
+@pytest.mark.parametrize(
+    ("log", "absolute"),
+    [
+        ("sqlite:run.db", "sqlite://{cwd}/run.db"),
+        ("SQLITE:./run.db?sync=normal&busy=2", "sqlite://{cwd}/run.db?sync=normal&busy=2"),
+        ("sqlite:/var/run.db", "sqlite:///var/run.db"),
+        ("sqlite:///var/a%20b%3F%25.db", "sqlite:///var/a%20b%3F%25.db"),
+        ("sqlite:a b.db", "sqlite://{cwd}/a%20b.db"),
+        ("sqlite:~/run.db", "sqlite://{home}/run.db"),
+        ("memory:name", "memory:name"),
+    ],
+)
+def test_a_url_of_a_log_for_every_folder(
+    log: str, absolute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    wanted = absolute.format(cwd=tmp_path, home="/home/somebody")
+    assert absolute_log(log) == wanted
+    assert absolute_log(wanted) == wanted
+
+
+def test_a_path_that_cannot_be_written_as_a_url_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError):
+        absolute_log("sqlite:\udcff.db")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError):
+        absolute_log("sqlite:run.db")

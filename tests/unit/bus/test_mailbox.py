@@ -7,7 +7,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hms_bus.bus.mailbox import Mailbox, Overflow, check_overflow
+from hms_bus.abc import Overflow
+from hms_bus.bus.mailbox import Mailbox, check_overflow
 from hms_bus.envelope import Envelope
 from hms_bus.errors import ConfigError, QueueFullError
 from tests.support.events import event

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from hms_bus import Bus, Envelope, StatusError
+from hms_bus.bounces import ERROR, NO_RESPONDERS, REPLY_PREFIX, ErrorBody, reply_topic
 from hms_bus.bus import protocol
-from hms_bus.bus.protocol import ErrorBody, encodable, error_body, remote_error, reply_topic
-from hms_bus.errors import STATUS_CODES, DecodeError
+from hms_bus.bus.protocol import encodable, error_body, error_of
+from hms_bus.errors import STATUS_CODES, DecodeError, RemoteError
 from hms_bus.transports.direct import DirectTransport
 from tests.support.events import event
 from tests.support.turns import turns
@@ -84,14 +85,15 @@ def test_the_types_are_those_of_the_code() -> None:
     types = {name: MESSAGES[name][0].strip("`") for name in ("end", "error", "credit", "cancel")}
     assert types == {
         "end": protocol.END,
-        "error": protocol.ERROR,
+        "error": ERROR,
         "credit": protocol.CREDIT,
         "cancel": protocol.CANCEL,
     }
     topics = {name: row[1].strip("`") for name, row in MESSAGES.items()}
-    assert topics["reply"] == f"{protocol.REPLY_PREFIX}<topic>"
+    assert topics["reply"] == f"{REPLY_PREFIX}<topic>"
     assert topics["cancel"] == topics["credit"] == protocol.CONTROL_TOPIC
     assert f"`{protocol.INBOX_PREFIX}<unique>`" in SPEC
+    assert f"`details.reason` `{NO_RESPONDERS}`" in SPEC
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ async def test_a_request_and_its_error() -> None:
         assert (await bus.request_many("quotes.get", -1, count=1))[0].error is not None
     [(request, *_), (error, to, none)] = wire.sent
     assert (error.type, error.topic, to, none) == (
-        protocol.ERROR,
+        ERROR,
         "$reply.quotes.get",
         inbox,
         None,
@@ -199,8 +201,9 @@ def test_the_members_of_an_error_are_those_of_the_spec() -> None:
     ],
 )
 def test_an_error_is_read_whatever_it_is(document: bytes, code: str, message: str) -> None:
-    reply = event("$reply.a", msgspec.Raw(document), source="/agents/bank", type=protocol.ERROR)
-    error = remote_error(reply, "a")
+    reply = event("$reply.a", msgspec.Raw(document), source="/agents/bank", type=ERROR)
+    error = error_of(reply, "a")
+    assert isinstance(error, RemoteError)
     assert (error.code, error.topic, error.source) == (code, "a", "/agents/bank")
     assert message in error.message
     assert (error.retryable, error.details) == (False, {})
@@ -209,7 +212,8 @@ def test_an_error_is_read_whatever_it_is(document: bytes, code: str, message: st
 @pytest.mark.parametrize("code", sorted(STATUS_CODES))
 def test_every_status_code_crosses(code: Any) -> None:
     body = error_body(StatusError(code, "m", details={"a": 1}), expose_traceback=False)
-    error = remote_error(event("$reply.a", body, type=protocol.ERROR), "a")
+    error = error_of(event("$reply.a", body, type=ERROR), "a")
+    assert isinstance(error, RemoteError)
     assert (error.code, error.message, error.details) == (code, "m", {"a": 1})
     assert error.retryable == StatusError(code, "m").retryable
 

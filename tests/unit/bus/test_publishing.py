@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hms_bus import Bus, Envelope, Message
 from hms_bus.abc import EventLog, Expect, Receipt
@@ -523,3 +524,18 @@ async def test_the_message_of_a_handler_is_read_from_the_log_as_it_was() -> None
     [message] = messages
     assert (message.position, message.captures, message.data) == (2, {"region": "us"}, {"n": 2})
     assert message.recorded is not None
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_refusal_that_comes_late_says_where_the_log_keeps_the_message(
+    *, many: bool
+) -> None:
+    async def refuse(_: Envelope, *, reply_to: str | None) -> None:
+        raise QueueFullError(queue="far away", limit=1)
+
+    async with Bus(log="memory:") as bus:
+        route = bus._opened().router.route("a")
+        bus._opened().routes["a"] = replace(route, publish=refuse)
+        with pytest.raises(QueueFullError) as caught:
+            await (bus.publish_many([("a", 1)]) if many else bus.publish("a", 1))
+    assert (caught.value.position, caught.value.retryable) == (1, False)

@@ -30,7 +30,7 @@ def is_error(value: object) -> bool:
 
 def test_a_name_is_imported_from_the_outermost_package_that_exports_it() -> None:
     assert api_reference.home("hms_bus.bus.bus", "Bus") == "hms_bus"
-    assert api_reference.home("hms_bus.bus.mailbox", "Overflow") == "hms_bus.bus"
+    assert api_reference.home("hms_bus.bus.streams", "MessageStream") == "hms_bus.bus"
     assert api_reference.home("hms_bus.abc", "EventLog") == "hms_bus.abc"
 
 

@@ -8,44 +8,47 @@ import pytest
 
 from hms_bus import Bus
 from hms_bus.attributes import new_envelope
-from hms_bus.bus.protocol import ERROR, ErrorBody
+from hms_bus.bounces import ERROR, ErrorBody
 from hms_bus.codecs.json import JsonCodec
 from hms_bus.envelope import Envelope
 from hms_bus.errors import ConfigError, DisconnectedError, NoRespondersError, QueueFullError
 from hms_bus.plugins import open_transport
 from hms_bus.testing import Faults, FaultyTransport
+from tests.support.sinks import Taking
 
 
-class Collected:
-    """A sink that keeps what it is offered and can be waited for."""
-
-    load = 0
-    answers = True
+class Collected(Taking):
+    """Can be waited for."""
 
     def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.envelopes: list[Envelope] = []
+        super().__init__()
         self._grown = asyncio.Event()
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
-        self.envelopes.append(envelope)
-        self.numbers.append(envelope.decode())
         self._grown.set()
-        return None
+        return super().offer(envelope, reply_to)
+
+    @property
+    def envelopes(self) -> list[Envelope]:
+        return [envelope for envelope, _ in self.taken]
+
+    @property
+    def numbers(self) -> list[int]:
+        return [envelope.decode() for envelope in self.envelopes]
 
     async def reach(self, count: int) -> list[int]:
         async with asyncio.timeout(10):
-            while len(self.numbers) < count:
+            while len(self.taken) < count:
                 self._grown.clear()
                 await self._grown.wait()
         return self.numbers
 
 
-class Full(Collected):
+def full() -> Taking:
     """A sink that refuses everything."""
-
-    def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
-        raise QueueFullError(queue="full", limit=0)
+    sink = Taking()
+    sink.is_full = True
+    return sink
 
 
 def number(n: int) -> Envelope:
@@ -174,7 +177,7 @@ async def test_errors_that_are_known_at_once_are_raised_at_once() -> None:
         line = FaultyTransport(transport, Faults(duplicate=1))
         with pytest.raises(NoRespondersError):
             line.publish(number(1), reply_to="inbox")
-        await line.subscribe("a", Full())
+        await line.subscribe("a", full())
         with pytest.raises(QueueFullError):
             line.publish(number(1))
 
@@ -183,7 +186,7 @@ async def test_a_late_request_that_comes_to_nothing_is_answered() -> None:
     async with open_transport("direct://", codec=JsonCodec()) as transport:
         line, inbox = FaultyTransport(transport, Faults(delay_s=60)), Collected()
         await line.subscribe("$inbox.me", inbox)
-        await line.subscribe("a", Full())
+        await line.subscribe("a", full())
         request = number(1)
         line.publish(request, reply_to="$inbox.me")
         line.publish(number(2))

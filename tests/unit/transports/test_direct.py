@@ -9,7 +9,6 @@ import pytest
 
 from hms_bus import Bus
 from hms_bus.abc import Transport
-from hms_bus.envelope import Envelope
 from hms_bus.errors import (
     ConfigError,
     EncodeError,
@@ -20,27 +19,7 @@ from hms_bus.errors import (
 )
 from hms_bus.plugins import get_codec, open_transport
 from tests.support.events import event
-
-
-class Sink:
-    """Keeps what it is offered, and answers as it is told to."""
-
-    def __init__(self, load: int = 0, *, answers: bool = True) -> None:
-        self.load = load
-        self.answers = answers
-        self.taken: list[tuple[Envelope, str | None]] = []
-        self.room: Awaitable[None] | None = None
-        self.is_full = False
-
-    def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
-        if self.is_full:
-            raise QueueFullError(queue="test", limit=1)
-        self.taken.append((envelope, reply_to))
-        return self.room
-
-    @property
-    def topics(self) -> list[str]:
-        return [envelope.topic for envelope, _ in self.taken]
+from tests.support.sinks import Taking
 
 
 def opening(url: str = "direct://") -> AbstractAsyncContextManager[Transport]:
@@ -54,7 +33,7 @@ async def transport() -> AsyncGenerator[Transport]:
 
 
 async def test_the_envelope_itself_is_handed_over(transport: Transport) -> None:
-    sink = Sink()
+    sink = Taking()
     await transport.subscribe("orders.*", sink)
     sent = event("orders.eu", {"n": 1})
     assert transport.publish(sent, reply_to=None) is None
@@ -62,7 +41,7 @@ async def test_the_envelope_itself_is_handed_over(transport: Transport) -> None:
 
 
 async def test_each_sink_gets_each_message_in_the_order_of_publishing(transport: Transport) -> None:
-    sinks = [Sink(), Sink()]
+    sinks = [Taking(), Taking()]
     await transport.subscribe("a.>", sinks[0])
     await transport.subscribe("a.*", sinks[1])
     for number in range(5):
@@ -71,7 +50,7 @@ async def test_each_sink_gets_each_message_in_the_order_of_publishing(transport:
 
 
 async def test_the_address_wins_over_the_topic(transport: Transport) -> None:
-    here, there = Sink(), Sink()
+    here, there = Taking(), Taking()
     await transport.subscribe("a", here)
     await transport.subscribe("$inbox.1", there)
     transport.publish(event("a"), to="$inbox.1", reply_to="$inbox.2")
@@ -88,7 +67,7 @@ async def test_nobody_there_is_no_error_unless_a_reply_is_awaited(transport: Tra
 async def test_an_ended_subscription_gets_nothing_and_may_be_ended_again(
     transport: Transport,
 ) -> None:
-    sink, other = Sink(), Sink()
+    sink, other = Taking(), Taking()
     unsubscribe = await transport.subscribe("a", sink)
     await transport.subscribe("a", other)
     transport.publish(event("a"))
@@ -99,7 +78,7 @@ async def test_an_ended_subscription_gets_nothing_and_may_be_ended_again(
 
 
 async def test_one_sink_may_listen_twice_and_hears_twice(transport: Transport) -> None:
-    sink = Sink()
+    sink = Taking()
     first = await transport.subscribe("a", sink)
     await transport.subscribe("*", sink)
     transport.publish(event("a"))
@@ -111,14 +90,14 @@ async def test_one_sink_may_listen_twice_and_hears_twice(transport: Transport) -
 
 async def test_a_bad_pattern_is_refused(transport: Transport) -> None:
     with pytest.raises(TopicError):
-        await transport.subscribe("a..b", Sink())
+        await transport.subscribe("a..b", Taking())
 
 
 # -- groups --------------------------------------------------------------------------------------
 
 
 async def test_of_a_group_one_gets_each_message_in_turn(transport: Transport) -> None:
-    members = [Sink(), Sink(), Sink()]
+    members = [Taking(), Taking(), Taking()]
     for member in members:
         await transport.subscribe("a", member, group="g")
     for _ in range(9):
@@ -129,13 +108,13 @@ async def test_of_a_group_one_gets_each_message_in_turn(transport: Transport) ->
 async def test_the_idle_member_is_preferred_then_the_one_with_least_to_do(
     transport: Transport,
 ) -> None:
-    busy, busier = Sink(load=2), Sink(load=5)
+    busy, busier = Taking(load=2), Taking(load=5)
     for member in (busier, busy):
         await transport.subscribe("a", member, group="g")
     for _ in range(3):
         transport.publish(event("a"))
     assert (len(busy.taken), len(busier.taken)) == (3, 0)
-    idle = Sink()
+    idle = Taking()
     await transport.subscribe("a", idle, group="g")
     for _ in range(3):
         transport.publish(event("a"))
@@ -143,7 +122,7 @@ async def test_the_idle_member_is_preferred_then_the_one_with_least_to_do(
 
 
 async def test_groups_of_other_names_and_single_sinks_get_their_own(transport: Transport) -> None:
-    sinks = {"g": Sink(), "h": Sink(), None: Sink()}
+    sinks = {"g": Taking(), "h": Taking(), None: Taking()}
     for group, sink in sinks.items():
         await transport.subscribe("a", sink, group=group)
     transport.publish(event("a"))
@@ -151,7 +130,7 @@ async def test_groups_of_other_names_and_single_sinks_get_their_own(transport: T
 
 
 async def test_captures_and_stars_are_one_group(transport: Transport) -> None:
-    members = [Sink(), Sink()]
+    members = [Taking(), Taking()]
     await transport.subscribe("a.{x}", members[0], group="g")
     await transport.subscribe("a.*", members[1], group="g")
     for _ in range(4):
@@ -160,13 +139,13 @@ async def test_captures_and_stars_are_one_group(transport: Transport) -> None:
 
 
 async def test_the_last_member_takes_its_group_with_it(transport: Transport) -> None:
-    ends = [await transport.subscribe("a", Sink(), group="g") for _ in range(2)]
+    ends = [await transport.subscribe("a", Taking(), group="g") for _ in range(2)]
     for end in ends:
         await end()
         await end()
     with pytest.raises(NoRespondersError):
         transport.publish(event("a"), reply_to="$inbox.1")
-    again = Sink()
+    again = Taking()
     await transport.subscribe("a", again, group="g")
     transport.publish(event("a"))
     assert len(again.taken) == 1
@@ -177,9 +156,9 @@ async def test_the_last_member_takes_its_group_with_it(transport: Transport) -> 
 
 async def test_publishing_waits_for_every_full_sink(transport: Transport) -> None:
     loop = asyncio.get_running_loop()
-    sinks = [Sink(), Sink(), Sink()]
+    sinks = [Taking(), Taking(), Taking()]
     rooms = [loop.create_future(), loop.create_future()]
-    sinks[0].room, sinks[2].room = rooms
+    sinks[0].waits_for, sinks[2].waits_for = rooms
     for sink in sinks:
         await transport.subscribe("a", sink)
     room = transport.publish(event("a"))
@@ -197,8 +176,8 @@ async def test_giving_up_the_wait_gives_up_every_room(transport: Transport) -> N
     loop = asyncio.get_running_loop()
     rooms = [loop.create_future(), loop.create_future()]
     for room in rooms:
-        sink = Sink()
-        sink.room = room
+        sink = Taking()
+        sink.waits_for = room
         await transport.subscribe("a", sink)
     wait = transport.publish(event("a"))
     assert wait is not None
@@ -210,9 +189,9 @@ async def test_giving_up_the_wait_gives_up_every_room(transport: Transport) -> N
 
 
 async def test_a_refusal_is_raised_after_all_others_were_asked(transport: Transport) -> None:
-    waits, refuses, takes = Sink(), Sink(), Sink()
+    waits, refuses, takes = Taking(), Taking(), Taking()
     refuses.is_full = True
-    waits.room = room = asyncio.get_running_loop().create_future()
+    waits.waits_for = room = asyncio.get_running_loop().create_future()
     for sink in (waits, refuses, takes):
         await transport.subscribe("a", sink)
     with pytest.raises(QueueFullError):
@@ -228,7 +207,7 @@ async def test_a_name_is_shared_and_no_name_is_private() -> None:
     urls = ["direct://team", "direct://team", "direct://", "direct://"]
     async with AsyncExitStack() as stack:
         transports = [await stack.enter_async_context(opening(url)) for url in urls]
-        sinks = [Sink() for _ in transports]
+        sinks = [Taking() for _ in transports]
         for transport, sink in zip(transports, sinks, strict=True):
             await transport.subscribe("a", sink)
         transports[0].publish(event("a"))
@@ -240,7 +219,7 @@ async def test_a_name_is_shared_and_no_name_is_private() -> None:
 
 async def test_the_codec_makes_a_round_trip() -> None:
     async with opening("direct://?codec=json") as transport:
-        sink = Sink()
+        sink = Taking()
         await transport.subscribe("a", sink)
         sent = event("a", {"n": 1})
         transport.publish(sent)
@@ -254,7 +233,7 @@ async def test_the_codec_makes_a_round_trip() -> None:
 async def test_the_codec_refuses_what_has_no_form_whoever_listens(*, listens: bool) -> None:
     async with opening("direct://?codec=json") as transport:
         if listens:
-            await transport.subscribe("a", Sink())
+            await transport.subscribe("a", Taking())
         with pytest.raises(EncodeError):
             transport.publish(event("a", object()))
 
@@ -278,12 +257,12 @@ def test_a_wrong_option_is_refused_before_anything_is_opened(url: str) -> None:
 
 async def test_a_closed_transport_refuses_everything() -> None:
     async with opening() as transport:
-        await transport.subscribe("a", Sink())
+        await transport.subscribe("a", Taking())
         transport.publish(event("a"))
     with pytest.raises(StateError):
         transport.publish(event("a"))
     with pytest.raises(StateError):
-        await transport.subscribe("a", Sink())
+        await transport.subscribe("a", Taking())
 
 
 async def _open_and_close(url: str) -> None:
@@ -322,7 +301,7 @@ def test_the_other_loops_members_stay_when_a_dead_loop_is_tidied_up() -> None:
         async with opening("direct://crew") as one:
             await left_open.aclose()
             async with opening("direct://crew") as other:
-                sink = Sink()
+                sink = Taking()
                 await one.subscribe("a", sink)
                 other.publish(event("a"))
                 assert len(sink.taken) == 1

@@ -1,7 +1,8 @@
 """Blocking work of opening and closing: in a thread, and to its end whatever happens meanwhile."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,3 +25,16 @@ async def run_to_end(work: Callable[[], T]) -> T:
                 # Cancelled once more; the first cancellation is under way already.
                 continue
         raise
+
+
+@asynccontextmanager
+async def opened_in_thread(open_it: Callable[[ExitStack], T]) -> AsyncGenerator[T]:
+    """Yield `open_it(undo)` from a thread; afterwards what it has put into `undo` is done in one.
+
+    That is so whatever happens: also when `open_it` fails half-way or is cancelled.
+    """
+    undo = ExitStack()
+    try:
+        yield await run_to_end(lambda: open_it(undo))
+    finally:
+        await run_to_end(undo.close)
