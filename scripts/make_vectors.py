@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vector_cases
+from ipc_vectors import ipc_frames, ipc_refusals, ipc_sessions
 from msgspec import UNSET, Raw
 from refusal_cases import Parts, refusals
 from vector_cases import Case
@@ -58,6 +59,9 @@ def render() -> Iterator[tuple[Path, str]]:
             ]
         ),
     )
+    yield VECTORS / "ipc-frames.json", _to_json(ipc_frames())
+    yield VECTORS / "ipc-refusals.json", _to_json(ipc_refusals())
+    yield VECTORS / "ipc-sessions.json", _to_json(ipc_sessions())
 
 
 def _to_json(vectors: list[dict[str, Any]]) -> str:

@@ -35,8 +35,12 @@ class Refused:
 
 
 def load_vectors() -> list[Vector]:
-    """Return the vectors of all files but refused.json."""
-    paths = [path for path in sorted(VECTORS.glob("*.json")) if path.name != "refused.json"]
+    """Return the vectors of all files of envelopes but refused.json."""
+    paths = [
+        path
+        for path in sorted(VECTORS.glob("*.json"))
+        if path.name != "refused.json" and not path.name.startswith("ipc-")
+    ]
     return [_to_vector(vector) for path in paths for vector in json.loads(path.read_text())]
 
 
@@ -46,7 +50,7 @@ def load_refused() -> list[Refused]:
         Refused(
             name=vector["name"],
             codec=vector["codec"],
-            document=_to_bytes(vector["document"]),
+            document=to_bytes(vector["document"]),
             reason=vector["reason"],
             attribute=vector.get("attribute"),
         )
@@ -56,9 +60,9 @@ def load_refused() -> list[Refused]:
 
 def _to_vector(vector: dict[str, Any]) -> Vector:
     codecs: dict[str, dict[str, Any]] = vector["codecs"]
-    writes = {name: _to_bytes(form["bytes"]) for name, form in codecs.items() if "bytes" in form}
+    writes = {name: to_bytes(form["bytes"]) for name, form in codecs.items() if "bytes" in form}
     reads = {
-        name: [_to_bytes(document) for document in form.get("decodes", [])]
+        name: [to_bytes(document) for document in form.get("decodes", [])]
         for name, form in codecs.items()
     }
     for name, document in writes.items():
@@ -88,7 +92,8 @@ def _to_data(data: dict[str, str] | None) -> Any:
     return data["text"] if "text" in data else base64.b64decode(data["base64"])
 
 
-def _to_bytes(document: dict[str, Any]) -> bytes:
+def to_bytes(document: dict[str, Any]) -> bytes:
+    """Return the bytes of a document."""
     if "parts" in document:
-        return b"".join(_to_bytes(part) * part["times"] for part in document["parts"])
+        return b"".join(to_bytes(part) * part["times"] for part in document["parts"])
     return document["text"].encode() if "text" in document else bytes.fromhex(document["hex"])
