@@ -1,0 +1,84 @@
+"""Who was given which reply address, to be told when nobody listens there any more (GONE)."""
+
+from collections.abc import Callable
+
+from hms_bus.hub.routes import Route
+from hms_bus.hub.seams import Client
+from hms_bus.hub.subscriptions import Subscription
+from hms_bus.ipc import frames
+from hms_bus.topics import covers
+
+_MAX_BELOW = 4096
+"""Addresses that are remembered of those that nobody has subscribed to by their own name.
+
+There may be a new one for each request, and no end of them tells when one is done with.
+"""
+
+
+class Callers:
+    """Remembers the clients that each reply address was given to.
+
+    `find` returns the route of an address, and raises `FrameError` for what is none.
+    """
+
+    def __init__(self, find: Callable[[bytes], Route]) -> None:
+        self._find = find
+        self._named: dict[bytes, set[Client]] = {}
+        self._below: dict[bytes, set[Client]] = {}
+
+    def note(self, route: Route, reply_to: bytes) -> None:
+        """Remember that `reply_to` is given to all clients that a route leads to."""
+        given = self._named.get(reply_to) or self._below.get(reply_to)
+        if given is None:
+            given = self._begin(reply_to)
+        if given is not None:
+            for peer in route.peers:
+                if peer not in given:
+                    given.add(peer)
+                    peer.given.add(reply_to)
+
+    def _begin(self, reply_to: bytes) -> set[Client] | None:
+        """Return the clients of an address that is new, `None` when nobody listens there."""
+        listening = self._find(reply_to)
+        if listening.is_empty:
+            return None
+        given: set[Client] = set()
+        if reply_to.decode() in listening.patterns:
+            self._named[reply_to] = given
+        else:
+            if len(self._below) >= _MAX_BELOW:
+                self._forget(next(iter(self._below)))
+            self._below[reply_to] = given
+        return given
+
+    def end(self, subscription: Subscription) -> None:
+        """Tell of the addresses at which nobody listens any more without this subscription."""
+        pattern = subscription.pattern
+        if pattern.is_topic:
+            self._tell(pattern.plain.encode(), subscription.peer)
+        elif pattern.plain.startswith("$"):
+            for address in list(self._below):
+                if covers(pattern.tokens, tuple(address.decode().split("."))):
+                    self._tell(address, subscription.peer)
+
+    def _tell(self, address: bytes, gone: Client) -> None:
+        if address in self._named or address in self._below:
+            if not self._find(address).is_empty:
+                return
+            for peer in self._forget(address):
+                if peer is not gone:
+                    peer.send_frame(frames.frame(frames.GONE, address))
+
+    def _forget(self, address: bytes) -> set[Client]:
+        given = self._named.pop(address, None) or self._below.pop(address, set())
+        for peer in given:
+            peer.given.discard(address)
+        return given
+
+    def forget(self, peer: Client) -> None:
+        """Tell nothing more to a client that has gone."""
+        for address in peer.given:
+            for known in (self._named, self._below):
+                if given := known.get(address):
+                    given.discard(peer)
+        peer.given.clear()

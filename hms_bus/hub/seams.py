@@ -1,0 +1,98 @@
+"""A client at the hub, as far as those who send to it need to know it; `Peer` is the real one."""
+
+from typing import Protocol
+
+from hms_bus.ipc.session import Failure, Limits
+
+
+class Pumped(Protocol):
+    """What holds messages for a client."""
+
+    @property
+    def queued(self) -> int:
+        """How many."""
+        ...
+
+    def pump(self) -> None:
+        """Send of them what may be sent now."""
+        ...
+
+
+class Client(Protocol):
+    """One connected client. Counts are messages since it came."""
+
+    number: int
+    limits: Limits
+    codecs: list[str]
+    is_open: bool
+    is_congested: bool
+    """Whether it does not read what it was sent."""
+    max_queued_bytes: int
+    queued_bytes: int
+    received: int
+    delivered: int
+    dropped: int
+    windows: dict[bytes, int]
+    """How many messages it may still publish to an address without asking."""
+    given: set[bytes]
+    """The reply addresses that it was given."""
+
+    def send(self, head: bytes, block: bytes) -> None:
+        """Write one frame whose length is not counted yet, soon."""
+        ...
+
+    def send_frame(self, whole: bytes) -> None:
+        """Write one frame, soon."""
+        ...
+
+    def add_receipt(self, call: int, position: int, flags: int) -> None:
+        """Write a receipt, soon and together with others."""
+        ...
+
+    def fail(self, call: int, failure: Failure) -> None:
+        """Answer a call with FAILED."""
+        ...
+
+    def flush(self) -> None:
+        """Write all that has come together, in one piece."""
+        ...
+
+    def note_held(self, subscription: Pumped, size: int, count: int) -> None:
+        """Count what waits for this client."""
+        ...
+
+    def note_released(self, subscription: Pumped, size: int, count: int) -> None:
+        """Count what waits no more; `size` in bytes."""
+        ...
+
+    def hold_back(self, by: object) -> None:
+        """Read nothing more of this client until whoever holds it back lets it go on."""
+        ...
+
+    def go_on(self, by: object) -> None:
+        """Read again, unless another one holds it back."""
+        ...
+
+    async def readable(self) -> None:
+        """Return when the client reads again, or has gone."""
+        ...
+
+    def may_publish(self, address: bytes) -> bool:
+        """Whether it may send to an address that is a valid topic."""
+        ...
+
+    def may_append(self, address: str, topic: str) -> bool:
+        """Whether it may append an envelope with `topic` that goes to `address`."""
+        ...
+
+    def deny_publish(self, topic: str) -> Failure:
+        """Record that the right to publish is missing; return what the client is told."""
+        ...
+
+    def deny_append(self, topic: str) -> Failure:
+        """Record that the right to append is missing; return what the client is told."""
+        ...
+
+    def end_read(self, call: int, last: bytes) -> None:
+        """Let go of a reading, and send its last frame."""
+        ...

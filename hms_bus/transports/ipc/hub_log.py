@@ -1,0 +1,382 @@
+"""The log of the hub, as its clients use it: positions and order come from the hub's one writer.
+
+An append whose connection breaks is sent again on the next one. The log tells what it holds
+already, so it is appended once, and its receipt is the first one's.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hms_bus import plugins
+from hms_bus.abc import Capability, Codec, Expect, Head, Receipt, Record, Selector, Verification
+from hms_bus.envelope import Envelope
+from hms_bus.errors import BusError, DecodeError, DisconnectedError, LogCorruptError, LogError
+from hms_bus.ipc import frames, session
+from hms_bus.ipc.failures import read_failure, to_error
+from hms_bus.ipc.session import HeadInfo, LogInfo, Read, Welcome
+from hms_bus.logrules import check_expect, check_selector
+from hms_bus.transports.ipc.client import Client
+
+_CREDIT = 2048
+"""Records that a read has under way at most."""
+
+
+class _Append:
+    """An APPEND until all its receipts are there."""
+
+    __slots__ = ("blocks", "expect", "future", "is_retry", "receipts")
+
+    def __init__(self, blocks: list[bytes], expect: int, future: asyncio.Future[Any]) -> None:
+        self.blocks = blocks
+        self.expect = expect
+        self.future = future
+        self.receipts: list[tuple[int, bool]] = []
+        self.is_retry = False
+
+
+class HubLog:
+    """Contract: `hms_bus.abc.DeliveringLog`. Made by the transport when the hub keeps a log."""
+
+    def __init__(self, client: Client, codec: Codec, info: LogInfo) -> None:
+        self._client = client
+        self._encode = codec.encode
+        self._codec_name = codec.name
+        self._info = info
+        self._appends: dict[int, _Append] = {}
+        self._reads: dict[int, _Read] = {}
+        self.capabilities: frozenset[Capability] = msgspec.convert(
+            info.capabilities, frozenset[Capability]
+        )
+        client.handlers |= {
+            frames.RECEIPTS: self._on_receipts,
+            frames.RECORDS: self._on_records,
+            frames.END: self._on_end,
+        }
+        self._on_other_failed = client.handlers[frames.FAILED]
+        client.handlers[frames.FAILED] = self._on_failed
+        client.up.append(self._on_up)
+        client.down.append(self._on_down)
+        client.over.append(self._on_over)
+
+    # -- appending -----------------------------------------------------------------------------
+
+    async def append(
+        self, envelopes: Sequence[Envelope], *, expect: Expect = "any"
+    ) -> list[Receipt]:
+        """Append all or none, and deliver them; see `hms_bus.abc.DeliveringLog`."""
+        check_expect((envelope.topic for envelope in envelopes), expect)
+        if not envelopes:
+            self._client.check()
+            return []
+        encode = self._encode
+        blocks: list[bytes] = []
+        topic, documents = envelopes[0].topic, list[bytes]()
+        for envelope in envelopes:
+            if envelope.topic != topic:
+                blocks.append(frames.messages(topic.encode(), b"", documents))
+                topic, documents = envelope.topic, []
+            documents.append(encode(envelope))
+        blocks.append(frames.messages(topic.encode(), b"", documents))
+        receipts: list[tuple[int, bool]] = await self._begin(blocks, expect)
+        return [
+            Receipt(envelope.id, position, duplicate)
+            for envelope, (position, duplicate) in zip(envelopes, receipts, strict=True)
+        ]
+
+    async def send(
+        self,
+        envelope: Envelope,
+        *,
+        expect: Expect = "any",
+        to: str | None = None,
+        reply_to: str | None = None,
+    ) -> Receipt:
+        """Append one envelope and deliver it; see `hms_bus.abc.DeliveringLog`."""
+        # Hot path: 4 µs, of which the future and its turn of the event loop are half.
+        address = (to or envelope.topic).encode()
+        reply = b"" if reply_to is None else reply_to.encode()
+        block = frames.messages(address, reply, (self._encode(envelope),))
+        [(position, duplicate)] = await self._begin([block], expect)
+        return Receipt(envelope.id, position, duplicate)
+
+    def _begin(self, blocks: list[bytes], expect: Expect) -> asyncio.Future[Any]:
+        client = self._client
+        client.check()
+        future: asyncio.Future[Any] = client.loop.create_future()
+        expected = frames.ANY_POSITION if expect == "any" else 0 if expect == "none" else expect
+        append = _Append(blocks, expected, future)
+        call = client.next_call() & 0xFFFF_FFFF
+        self._appends[call] = append
+        if client.wire is not None:
+            client.wire.write(frames.append(call, 0, expected, blocks))
+        return future
+
+    def _on_receipts(self, content: bytes) -> None:
+        for call, position, flags in frames.read_receipts(content):
+            append = self._appends.get(call)
+            if append is None:
+                continue
+            # What an earlier try has appended is no duplicate for whoever tried.
+            duplicate = bool(flags & frames.DUPLICATE) and not append.is_retry
+            append.receipts.append((position, duplicate))
+            if flags & frames.LAST:
+                del self._appends[call]
+                if not append.future.done():
+                    append.future.set_result(append.receipts)
+
+    def _on_failed(self, content: bytes) -> None:
+        """Fail an append or a read, or let the client fail what else it was."""
+        call = frames.read_u32(content)
+        append = self._appends.pop(call, None)
+        read = self._reads.pop(call, None)
+        if append is None and read is None:
+            self._on_other_failed(content)
+            return
+        error = to_error(read_failure(content[5:]), url=self._client.settings.url)
+        if append is not None and not append.future.done():
+            append.future.set_exception(error)
+        if read is not None:
+            read.fail(error)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read(self, selector: Selector, *, follow: bool = False) -> AsyncGenerator[Record]:
+        """Yield the selected records; see `hms_bus.abc.EventLog.read`."""
+        return _flatten(self.read_batches(selector, follow=follow))
+
+    def read_batches(
+        self, selector: Selector, *, follow: bool = False
+    ) -> AsyncGenerator[list[Record]]:
+        """Yield the same records in lists, none of them empty."""
+        self._client.check()
+        check_selector(selector, follow=follow, where=self._info.url)
+        return self._read(selector, follow=follow)
+
+    async def _read(self, selector: Selector, *, follow: bool) -> AsyncGenerator[list[Record]]:
+        client = self._client
+        await client.connected()
+        read = _Read(selector, follow=follow, codec=self._codec_name, loop=client.loop)
+        call = client.next_call() & 0xFFFF_FFFF
+        self._reads[call] = read
+        self._send_read(call, read)
+        try:
+            while (batch := await read.next()) is not None:
+                yield batch
+                if more := read.more_credit():
+                    self._write(frames.frame(frames.MORE, frames.U32_PAIR.pack(call, more)))
+        finally:
+            if self._reads.pop(call, None) is not None:
+                self._write(frames.call_frame(frames.STOP, call))
+
+    def _send_read(self, call: int, read: "_Read") -> None:
+        self._write(frames.call_frame(frames.READ, call, session.to_json(read.wanted())))
+
+    def _write(self, data: bytes) -> None:
+        if self._client.wire is not None:
+            self._client.wire.write(data)
+
+    def _on_records(self, content: bytes) -> None:
+        call, entries = frames.read_records(content)
+        read = self._reads.get(call)
+        if read is None:
+            return
+        try:
+            read.take([self._record(*entry) for entry in entries])
+        except DecodeError as error:
+            del self._reads[call]
+            self._write(frames.call_frame(frames.STOP, call))
+            read.fail(LogCorruptError(str(error), path=self._info.url))
+
+    @staticmethod
+    def _record(position: int, recorded_ns: int, document: bytes) -> Record:
+        envelope = plugins.codec_of(document).decode(document)
+        return Record(position=position, recorded_ns=recorded_ns, envelope=envelope)
+
+    def _on_end(self, content: bytes) -> None:
+        read = self._reads.pop(frames.read_u32(content), None)
+        if read is not None:
+            read.end()
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    async def head(self) -> Head:
+        """Return the end of what is durable."""
+        return _head(msgspec.convert(await self._client.ask("head"), HeadInfo))
+
+    async def verify(
+        self, *, expected: Head | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Verification:
+        """Check everything, at the hub; see `hms_bus.abc.EventLog.verify`."""
+
+        def tell(figures: Any) -> None:
+            if progress is not None:
+                progress(figures["done"], figures["total"])
+
+        members: dict[str, Any] = {}
+        if expected is not None:
+            members["expected"] = HeadInfo(
+                position=expected.position,
+                hash=expected.hash.hex(),
+                recorded_ns=expected.recorded_ns,
+            )
+        answer = await self._client.ask("verify", tell, **members)
+        found = msgspec.convert(answer, _Verified)
+        return Verification(
+            records=found.records,
+            head=_head(found.head),
+            problem=found.problem,
+            position=found.position,
+        )
+
+    # -- the line ------------------------------------------------------------------------------
+
+    def _on_up(self, welcome: Welcome) -> None:
+        """Go on with what was under way, unless the log is another one now."""
+        info = welcome.log
+        if info is None or info.identity != self._info.identity:
+            now = "none" if info is None else f"another one ({info.url})"
+            lost = LogError(
+                f"the hub's log {self._info.url} is gone: after the connection was lost the hub "
+                f"keeps {now}",
+                path=self._info.url,
+            )
+            self._fail_all(lost)
+            if info is not None:
+                self._info = info
+            return
+        for call, append in self._appends.items():
+            append.is_retry = True
+            self._write(frames.append(call, frames.RETRY, append.expect, append.blocks))
+        for call, read in self._reads.items():
+            self._send_read(call, read)
+
+    def _on_down(self) -> None:
+        """Keep what can go on: appends and reads do, wherever they were."""
+
+    def _on_over(self, failure: BusError) -> None:
+        self._fail_all(failure)
+
+    def _fail_all(self, error: BusError) -> None:
+        appends, self._appends = self._appends, {}
+        for append in appends.values():
+            if not append.future.done():
+                append.future.set_exception(
+                    DisconnectedError(f"{error}: the outcome is unknown")
+                    if isinstance(error, LogError)
+                    else error
+                )
+        reads, self._reads = self._reads, {}
+        for read in reads.values():
+            read.fail(error)
+
+
+class _Read:
+    """One read: what has arrived, and where it goes on when the line was cut."""
+
+    def __init__(
+        self, selector: Selector, *, follow: bool, codec: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._selector = selector
+        self._follow = follow
+        self._codec = codec
+        self._loop = loop
+        self._arrived: list[list[Record]] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: BusError | None = None
+        self._has_ended = False
+        self._unread = 0
+        self._handed_out = 0
+        self._last: int | None = None
+        self._count = 0
+
+    def wanted(self) -> Read:
+        """Return what the hub is asked for: all, or what is behind the last record that came."""
+        selector = self._selector
+        if self._last is not None:
+            after = {"last": self._last - 1} if selector.backwards else {"first": self._last + 1}
+            limit = None if selector.limit is None else selector.limit - self._count
+            selector = replace(selector, limit=limit, **after)
+        self._handed_out = 0
+        return Read(
+            pattern=selector.pattern,
+            first=selector.first,
+            last=selector.last,
+            since_ns=selector.since_ns,
+            until_ns=selector.until_ns,
+            types=sorted(selector.types),
+            correlation=selector.correlation,
+            source=selector.source,
+            backwards=selector.backwards,
+            limit=selector.limit,
+            follow=self._follow,
+            codec=self._codec,
+            credit=max(1, _CREDIT - self._unread),
+        )
+
+    def take(self, records: list[Record]) -> None:
+        """Keep what has arrived until it is asked for."""
+        self._arrived.append(records)
+        self._unread += len(records)
+        self._count += len(records)
+        self._last = records[-1].position
+        self._wake()
+
+    def end(self) -> None:
+        """There is no more."""
+        self._has_ended = True
+        self._wake()
+
+    def fail(self, error: BusError) -> None:
+        """Raise `error` behind what has arrived."""
+        self._failure = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> list[Record] | None:
+        """Return what has arrived; `None` at the end."""
+        while not self._arrived:
+            if self._failure is not None:
+                raise self._failure
+            if self._has_ended:
+                return None
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        batch = self._arrived.pop(0)
+        self._unread -= len(batch)
+        self._handed_out += len(batch)
+        return batch
+
+    def more_credit(self) -> int:
+        """Return how many records more the hub may send now."""
+        if self._handed_out < _CREDIT // 2 or self._has_ended:
+            return 0
+        more, self._handed_out = self._handed_out, 0
+        return more
+
+
+class _Verified(Struct, frozen=True, kw_only=True):
+    records: int
+    head: HeadInfo
+    problem: str | None = None
+    position: int | None = None
+
+
+def _head(info: HeadInfo) -> Head:
+    return Head(position=info.position, hash=bytes.fromhex(info.hash), recorded_ns=info.recorded_ns)
+
+
+async def _flatten(batches: AsyncGenerator[list[Record]]) -> AsyncGenerator[Record]:
+    try:
+        async for batch in batches:
+            for record in batch:
+                yield record
+    finally:
+        await batches.aclose()
