@@ -9,6 +9,7 @@ loads it).
 """
 
 from hms_bus.testing.double import bus
-from hms_bus.testing.faulty import Faults, FaultyTransport
+from hms_bus.testing.faults import Faults
+from hms_bus.testing.faulty import FaultyTransport
 
 __all__ = ["Faults", "FaultyTransport", "bus"]

@@ -2,27 +2,44 @@
 
 The hub passes documents on over a Unix socket. A frame is a line, a JSON array:
 
-    to the hub    ["sub", call, pattern, group]  ["unsub", call, sub]
+    to the hub    ["sub", call, sub, [pattern, group, answers]]   ["unsub", call, sub]
                   ["pub", call, address, reply_to, document]
-    from the hub  ["done", call, number]         ["msg", sub, reply_to, document]
+                  ["took", delivery, refusal]                     ["idle", sub, taken]
+    from the hub  ["done", call, reached, refusal]
+                  ["msg", delivery, sub, reply_to, document]
 
-`done` answers a call: with the number of a subscription, or of those that a message went to.
+`done` answers a call; `reached` says to how many subscriptions a message went. It comes when all of
+them took theirs and have room for more. A `refusal` is the queue and the limit of one that did not
+take it, or null. `idle` tells that nothing is left to do of the messages `taken` so far.
+
+With `?lag=MILLISECONDS` each frame takes up to so long, in each direction; the order stays.
 """
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hms_bus.abc import Capability, Codec, EventLog, Sink, Unsubscribe
 from hms_bus.envelope import Envelope
-from hms_bus.errors import ConnectError, NoRespondersError
+from hms_bus.errors import (
+    BusError,
+    ConnectError,
+    DisconnectedError,
+    NoRespondersError,
+    QueueFullError,
+)
 from hms_bus.plugins import Address
-from hms_bus.topics import Pattern, parse_pattern
+from tests.support.relay_hub import Hub, Writer, send
+
+__all__ = ["Hub", "RelayTransport", "install", "open_relay"]
 
 ENTRY_POINT = "[hms_bus.transports]\nrelay = tests.support.relay:open_relay\n"
 
@@ -37,91 +54,49 @@ def install(folder: Path) -> None:
     (metadata / "entry_points.txt").write_text(ENTRY_POINT)
 
 
-class Hub:
-    """Passes messages on between its clients; each group's members take turns."""
-
-    def __init__(self) -> None:
-        self._numbers = count(1)
-        self._subs: dict[int, tuple[Pattern, str | None, asyncio.StreamWriter]] = {}
-
-    async def serve(self, path: str, started: Callable[[], None], stop: asyncio.Event) -> None:
-        """Listen at `path` until `stop` is set; call `started` when it listens."""
-        server = await asyncio.start_unix_server(self._talk, path, limit=2**24)
-        started()
-        await stop.wait()
-        server.close()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while line := await reader.readline():
-                verb, call, *rest = json.loads(line)
-                number = getattr(self, f"_{verb}")(writer, *rest)
-                _send(writer, ["done", call, number])
-        except ConnectionError:
-            pass
-        finally:
-            for number in [n for n, sub in self._subs.items() if sub[2] is writer]:
-                del self._subs[number]
-            writer.close()
-
-    def _sub(self, writer: asyncio.StreamWriter, pattern: str, group: str | None) -> int:
-        number = next(self._numbers)
-        self._subs[number] = parse_pattern(pattern), group, writer
-        return number
-
-    def _unsub(self, writer: asyncio.StreamWriter, number: int) -> int:
-        self._subs.pop(number, None)
-        return number
-
-    def _pub(
-        self, writer: asyncio.StreamWriter, address: str, reply_to: str | None, document: str
-    ) -> int:
-        matching = {n: sub for n, sub in self._subs.items() if sub[0].matches(address)}
-        groups: dict[object, list[int]] = {}
-        for number, (pattern, group, _) in matching.items():
-            key = number if group is None else (pattern.plain, group)
-            groups.setdefault(key, []).append(number)
-        turn = next(self._numbers)
-        for members in groups.values():
-            number = members[turn % len(members)]
-            _send(self._subs[number][2], ["msg", number, reply_to, document])
-        return len(groups)
-
-
-def _send(writer: asyncio.StreamWriter, frame: list[Any]) -> None:
-    writer.write(json.dumps(frame).encode() + b"\n")
-
-
 class RelayTransport:
     """The client's end. Contract: `hms_bus.abc.Transport`."""
 
-    capabilities: frozenset[Capability] = frozenset({"groups", "no-responders", "publisher-order"})
+    capabilities: frozenset[Capability] = frozenset(
+        {
+            "groups",
+            "group-balance",
+            "no-responders",
+            "no-servers",
+            "backpressure",
+            "publisher-order",
+        }
+    )
     log: EventLog | None = None
 
     def __init__(
-        self, codec: Codec, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        codec: Codec,
+        reader: asyncio.StreamReader,
+        writer: Writer,
+        lag_s: float,
     ) -> None:
         self._codec = codec
         self._reader = reader
         self._writer = writer
+        self._lag_s = lag_s
         self._numbers = count(1)
-        self._calls: dict[int, asyncio.Future[int]] = {}
-        self._sinks: dict[int, Sink] = {}
-        self._early: dict[int, list[tuple[str | None, str]]] = {}
+        self._calls: dict[int, tuple[asyncio.Future[None], str | None]] = {}
+        self._sinks: dict[int, _Taking] = {}
+        self._waiting = set[asyncio.Future[None]]()
 
     def publish(
         self, envelope: Envelope, *, to: str | None = None, reply_to: str | None = None
     ) -> Awaitable[None]:
         address = to or envelope.topic
         document = base64.b64encode(self._codec.encode(envelope)).decode()
-        reached = self._call("pub", address, reply_to, document)
-        return self._reached(reached, address if reply_to else None)
+        return self._call("pub", address, reply_to, document, asked=address if reply_to else None)
 
     async def subscribe(self, pattern: str, sink: Sink, *, group: str | None = None) -> Unsubscribe:
-        number = await self._call("sub", pattern, group)
-        self._sinks[number] = sink
-        for reply_to, document in self._early.pop(number, []):
-            await self._offer(sink, reply_to, document)
+        number = next(self._numbers)
+        taking = self._sinks[number] = _Taking(sink)
+        sink.on_idle(lambda: send(self._writer, ["idle", number, taking.taken]))
+        await self._call("sub", number, [pattern, group, sink.answers])
 
         async def unsubscribe() -> None:
             if self._sinks.pop(number, None):
@@ -132,47 +107,129 @@ class RelayTransport:
     async def receive(self) -> None:
         """Take what the hub sends, until it ends the connection."""
         while line := await self._reader.readline():
-            kind, number, *rest = json.loads(line)
+            if self._lag_s:
+                await asyncio.sleep(random.random() * self._lag_s)
+            kind, *rest = json.loads(line)
             if kind == "done":
-                self._calls.pop(number).set_result(rest[0])
-            elif sink := self._sinks.get(number):
-                await self._offer(sink, *rest)
+                self._done(*rest)
             else:
-                self._early.setdefault(number, []).append((rest[0], rest[1]))
+                self._take(*rest)
+        for done, _ in self._calls.values():
+            if not done.done():
+                _fail(done, DisconnectedError("the hub has gone"))
 
-    async def _offer(self, sink: Sink, reply_to: str | None, document: str) -> None:
-        room = sink.offer(self._codec.decode(base64.b64decode(document)), reply_to)
-        if room is not None:
-            await room
+    def _done(self, call: int, reached: int, refusal: list[Any] | None) -> None:
+        done, asked = self._calls.pop(call)
+        if done.done():  # whoever waited has given up
+            return
+        if refusal is not None:
+            _fail(done, QueueFullError(queue=refusal[0], limit=refusal[1]))
+        elif asked is not None and not reached:
+            _fail(done, NoRespondersError(asked))
+        else:
+            done.set_result(None)
 
-    def _call(self, *frame: Any) -> asyncio.Future[int]:
+    def _take(self, delivery: int, number: int, reply_to: str | None, document: str) -> None:
+        taking = self._sinks.get(number)
+        if taking is None:
+            self._took(delivery)
+            return
+        envelope = self._codec.decode(base64.b64decode(document))
+        taking.taken += 1
+        try:
+            room = taking.sink.offer(envelope, reply_to)
+        except QueueFullError as full:
+            taking.taken -= 1
+            self._took(delivery, [full.queue, full.limit])
+            return
+        if room is None:
+            self._took(delivery)
+            return
+        waiting = asyncio.ensure_future(room)
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+        waiting.add_done_callback(lambda _: self._took(delivery))
+
+    def _took(self, delivery: int, refusal: list[Any] | None = None) -> None:
+        send(self._writer, ["took", delivery, refusal])
+
+    def _call(self, verb: str, *rest: Any, asked: str | None = None) -> asyncio.Future[None]:
         number = next(self._numbers)
-        done = self._calls[number] = asyncio.get_running_loop().create_future()
-        _send(self._writer, [frame[0], number, *frame[1:]])
+        done = asyncio.get_running_loop().create_future()
+        self._calls[number] = done, asked
+        send(self._writer, [verb, number, *rest])
         return done
 
-    @staticmethod
-    async def _reached(reached: asyncio.Future[int], asked: str | None) -> None:
-        if not await reached and asked:
-            raise NoRespondersError(asked)
+
+def _fail(done: asyncio.Future[None], error: BusError) -> None:
+    done.set_exception(error)
+    done.exception()  # not everybody waits for it
+
+
+@dataclass(eq=False)
+class _Taking:
+    """A sink, and how many messages it took."""
+
+    sink: Sink
+    taken: int = 0
+
+
+class _SlowWriter:
+    """Writes each frame up to `lag_s` later, in the order of the calls; at its end all at once."""
+
+    def __init__(self, writer: asyncio.StreamWriter, lag_s: float) -> None:
+        self._writer = writer
+        self._lag_s = lag_s
+        self._frames: deque[bytes] = deque()
+        self._is_waiting = False
+
+    def write(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        if not self._is_waiting:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._is_waiting = bool(self._frames)
+        if self._frames:
+            due_s = random.random() * self._lag_s
+            asyncio.get_running_loop().call_later(due_s, self._write_one)
+
+    def _write_one(self) -> None:
+        if self._frames:
+            self._writer.write(self._frames.popleft())
+        self._wait()
+
+    def is_closing(self) -> bool:
+        return self._writer.is_closing()
+
+    def write_eof(self) -> None:
+        self._writer.write(b"".join(self._frames))
+        self._frames.clear()
+        self._writer.write_eof()
 
 
 @asynccontextmanager
 async def open_relay(address: Address, *, codec: Codec) -> AsyncGenerator[RelayTransport]:
     """Connect to the hub at `relay:///path/to.sock`."""
-    address.only()
+    lag_s = float(address.only("lag").get("lag", 0)) / 1e3
     try:
         reader, writer = await asyncio.open_unix_connection(address.path, limit=2**24)
     except OSError as error:
         raise ConnectError(
             f"no hub at {address.path}: {error.strerror}", url=address.url
         ) from error
-    transport = RelayTransport(codec, reader, writer)
+    line = _SlowWriter(writer, lag_s) if lag_s else writer
+    transport = RelayTransport(codec, reader, line, lag_s)
     receiving = asyncio.create_task(transport.receive())
     try:
         yield transport
     finally:
+        # The hub closes when it has read all. Closing first would cost what it has not read yet.
+        with suppress(OSError):
+            line.write_eof()
+        await asyncio.wait({receiving}, timeout=5)
         receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
         writer.close()
-        with suppress(asyncio.CancelledError, OSError):
+        with suppress(OSError):
             await writer.wait_closed()

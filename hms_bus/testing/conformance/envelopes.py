@@ -32,6 +32,12 @@ SETTABLE: dict[str, Any] = {
 """Every attribute that a publisher may set, with a value that differs from the default."""
 
 
+class Declared(dict[str, int]):
+    """A payload that says what it is."""
+
+    __event_type__ = "com.example.declared.v2"
+
+
 @check(survives={"delay", "reorder", "duplicate"})
 async def every_attribute_arrives(subject: Subject) -> None:
     """Every attribute that a publisher sets arrives with its value and type."""
@@ -103,9 +109,5 @@ async def ids_are_unique_and_stand_in_the_receipt(subject: Subject) -> None:
 @check(survives={"delay", "reorder", "duplicate"})
 async def an_event_type_can_be_declared_by_the_payload(subject: Subject) -> None:
     """A payload's class can name its event type by `__event_type__`; the publisher's word wins."""
-
-    class Declared(dict[str, int]):
-        __event_type__ = "com.example.declared.v2"
-
     equal((await carry(subject, Declared(n=1))).type, "com.example.declared.v2", "event type")
     equal((await carry(subject, Declared(n=1), type="mine")).type, "mine", "event type")

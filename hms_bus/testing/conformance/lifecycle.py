@@ -24,6 +24,12 @@ from hms_bus.testing.conformance.suite import checks_of
 check = checks_of("transport")
 
 
+class Job(Struct):
+    """Something to do."""
+
+    number: int
+
+
 @check(survives={"delay"})
 async def closing_finishes_what_was_accepted(subject: Subject) -> None:
     """A bus that is closed handles every message that it has accepted before."""
@@ -111,9 +117,6 @@ async def a_payload_that_does_not_fit_is_reported(subject: Subject) -> None:
     topic, listener = subject.topic("work"), subject.bus()
     errors, handled = Seen[BaseException](), Seen[int]()
 
-    class Job(Struct):
-        number: int
-
     @listener.subscribe(topic)
     async def handle(job: Job) -> None:
         handled.add(job.number)
@@ -188,7 +191,8 @@ async def one_bus_closing_concerns_no_other(subject: Subject) -> None:
 async def handlers_may_be_added_to_an_open_bus(subject: Subject) -> None:
     """A handler that is declared while the bus is open gets what that bus publishes afterwards."""
     topic, seen = subject.topic("added"), Seen[int]()
-    async with subject.publisher() as bus:
+    # A handler cannot be sent to another process, so this one publishes and is no `publisher`.
+    async with subject.bus(log=subject.log_url) as bus:
 
         @bus.subscribe(topic)
         async def handle(number: int) -> None:

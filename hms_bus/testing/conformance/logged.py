@@ -226,7 +226,7 @@ async def only_what_is_logged_is_kept(subject: Subject) -> None:
 async def a_bus_without_a_log_says_so(subject: Subject) -> None:
     """Without a log, `bus.log` and `expect` raise UnsupportedError, and there is no position."""
     topic = subject.topic("unlogged")
-    async with subject.bus(log=None, logged=[]) as bus, bus.subscribe(topic) as messages:
+    async with subject.publisher(log=None, logged=[]) as bus, bus.subscribe(topic) as messages:
         with raises(UnsupportedError, "publish with expect"):
             await bus.publish(topic, 1, expect="none")
         with raises(UnsupportedError, "publish_many with expect"):
@@ -239,7 +239,7 @@ async def a_bus_without_a_log_says_so(subject: Subject) -> None:
 @unlogged()
 async def a_replay_without_a_log_is_refused(subject: Subject) -> None:
     """Without a log, a replay raises UnsupportedError; a transport may bring a log of its own."""
-    async with subject.bus(log=None) as bus:
+    async with subject.publisher(log=None) as bus:
         try:
             log = bus.log
         except UnsupportedError:

@@ -89,10 +89,24 @@ async def eventually(condition: Callable[[], object], what: str) -> None:
     await within(hold(), what)
 
 
-async def still_waits(task: asyncio.Task[Any], what: str) -> None:
-    """Fail if `task` ends, although it should wait. Can miss a failure, cannot invent one."""
-    done, _ = await asyncio.wait({task}, timeout=0.03)
-    that(not done, what)
+_QUIET_S = 0.1
+
+
+async def standstill(progress: Callable[[], int], what: str) -> None:
+    """Return once `progress` does not change any more.
+
+    It is taken to stand still when it has not moved for a moment, many times what a step takes
+    between two processes: on a machine that is very busy a check can miss a failure by this, and
+    cannot invent one.
+    """
+
+    async def settle() -> None:
+        before, now = -1, progress()
+        while now != before:
+            await asyncio.sleep(_QUIET_S)
+            before, now = now, progress()
+
+    await within(settle(), what)
 
 
 class Seen(Generic[T]):

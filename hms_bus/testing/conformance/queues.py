@@ -13,7 +13,7 @@ from hms_bus.testing.conformance.probes import (
     equal,
     eventually,
     raises,
-    still_waits,
+    standstill,
     that,
     within,
 )
@@ -60,16 +60,18 @@ def _gated(bus: Bus, topic: str, gate: Gate, **options: object) -> Seen[int]:
 async def a_full_queue_holds_its_publisher_back(subject: Subject) -> None:
     """With `overflow="block"` publishing waits for a full queue, and nothing is lost or moved."""
     topic, listener, gate = subject.topic("numbers"), subject.bus(), Gate()
-    seen = _gated(listener, topic, gate, max_queue=4)
+    seen, published = _gated(listener, topic, gate, max_queue=4), Seen[int]()
 
     async def publish(sender: Bus) -> None:
         for number in range(200):
             await sender.publish(topic, number)
+            published.add(number)
 
     async with listener, subject.publisher() as sender, _tasks() as start:
         publishing = start(publish(sender))
         await gate.entered()
-        await still_waits(publishing, "200 messages went into a queue of 4 that nobody empties")
+        await standstill(lambda: len(published.items), "publishing into a queue of 4")
+        that(not publishing.done(), "200 messages went into a queue of 4 that nobody empties")
         gate.open()
         equal(await seen.reach(200), list(range(200)), "what was handled")
         await within(publishing, "the publisher did not go on")

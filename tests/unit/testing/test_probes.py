@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
@@ -65,12 +66,14 @@ async def test_what_was_seen_can_be_waited_for() -> None:
         await seen.reach(2)
 
 
-async def test_a_task_that_should_wait_and_ends_is_noticed() -> None:
-    waiting = asyncio.create_task(asyncio.Event().wait())
-    await probes.still_waits(waiting, "it ended")
-    waiting.cancel()
-    with pytest.raises(AssertionError, match="it ended"):
-        await probes.still_waits(asyncio.create_task(asyncio.sleep(0)), "it ended")
+async def test_a_standstill_is_waited_for() -> None:
+    token = probes.patience_s.set(10)
+    steps = count()
+    await probes.standstill(lambda: min(next(steps), 3), "steps")
+    assert next(steps) == 5
+    probes.patience_s.reset(token)
+    with pytest.raises(AssertionError, match="steps without end: not within"):
+        await probes.standstill(lambda: next(steps), "steps without end")
 
 
 async def test_a_gate_holds_until_it_is_opened() -> None:
