@@ -7,14 +7,15 @@
 
 Each agent is a function that is given a bus and tells it what to handle. None of them knows where
 the others run, or over which transport their messages travel: `run` decides that with one URL.
+(`hms-bus demo --processes 4` lets the same functions run in four processes.)
 """
 
 import ast
 import asyncio
 import sysconfig
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from heapq import nlargest
 from pathlib import Path
 
@@ -135,19 +136,34 @@ async def run(
     Every agent has a bus of its own on `url`; all share `log`. `progress` is told each module that
     was read. Returns the report and what each agent's bus counted. Raises what `Bus` raises.
     """
+    async with at_work(TEAM, url, log) as buses, Bus(url, log=log, source="/agents/desk") as desk:
+        report, seen = await commission(desk, root, progress)
+        return report, {**{name: bus.stats() for name, bus in buses.items()}, "desk": seen}
+
+
+@asynccontextmanager
+async def at_work(
+    names: Iterable[str], url: str, log: str | None
+) -> AsyncGenerator[dict[str, Bus]]:
+    """Let these agents of the team work until the scope ends; the last one is drained first."""
     async with AsyncExitStack() as stack:
-        buses = {name: Bus(url, log=log, source=f"/agents/{name}") for name in [*TEAM, "desk"]}
-        for name, agent in TEAM.items():
-            agent(buses[name])
-        for bus in buses.values():
+        buses = {name: Bus(url, log=log, source=f"/agents/{name}") for name in names}
+        for name, bus in buses.items():
+            TEAM[name](bus)
             await stack.enter_async_context(bus)
-        desk = buses["desk"]
-        news = await stack.enter_async_context(desk.subscribe(">"))
+        yield buses
+
+
+async def commission(
+    desk: Bus, root: str | None, progress: Callable[[str], None] | None
+) -> tuple[Report, BusStats]:
+    """Start the team, watch it work, and wait for its report; with what the desk's bus counted."""
+    async with desk.subscribe(">") as news:
         await desk.publish("survey.start", root or sysconfig.get_path("stdlib"))
         while (message := await anext(news)).topic != "report.ready":
             if message.topic == "source.read" and progress:
                 progress(message.decode(FileFacts).module)
-        return message.decode(Report), {name: bus.stats() for name, bus in buses.items()}
+        return message.decode(Report), desk.stats()
 
 
 def find_files(root: Path) -> list[SourceFile]:
@@ -183,9 +199,10 @@ def measure(node: ast.FunctionDef | ast.AsyncFunctionDef, module: str) -> Functi
 
 
 def fold(files: list[FileFacts]) -> Report:
-    """Sum up what was seen in all files."""
+    """Sum up what was seen in all files, in whatever order they were read."""
+    files = sorted(files, key=lambda file: file.module)
     functions = [function for file in files for function in file.functions]
-    imports = Counter(name for file in files for name in set(file.imports))
+    imports = Counter(name for file in files for name in sorted(set(file.imports)))
     return Report(
         files=len(files),
         bytes=sum(file.bytes for file in files),

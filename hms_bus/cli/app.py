@@ -9,11 +9,12 @@ from hms_bus.cli.colour import wants_colour
 from hms_bus.cli.commands import LazyGroup
 
 COMMANDS = {
-    "demo": ("hms_bus.cli.demo:demo", "Run a team of agents on real input."),
+    "demo": ("hms_bus.cli.demo.command:demo", "Run a team of agents on real input."),
     "pub": ("hms_bus.cli.pub:pub", "Publish messages."),
     "sub": ("hms_bus.cli.sub:sub", "Print messages as they are published."),
     "req": ("hms_bus.cli.req:req", "Ask an agent and print its answer."),
     "reply": ("hms_bus.cli.reply:reply", "Answer requests from the shell."),
+    "hub": ("hms_bus.cli.hub:hub", "Join the processes of this machine; look into hubs."),
     "log": ("hms_bus.cli.log:log", "Look into a log, check it, copy it."),
     "conformance": ("hms_bus.cli.conformance:conformance", "Check a bus against the semantics."),
     "bench": ("hms_bus.cli.bench:bench", "Measure this installation."),
@@ -29,10 +30,12 @@ COMMANDS = {
     help="""One bus for agents, from one process to a cluster.
 
     The bus is chosen by --bus URL, by HMS_BUS_URL, or by hms-bus.toml in the working directory;
-    without any of them it is direct://, which stays within one process. A log is a file: run.db.
+    without any of them it is direct://, which stays within one process; ipc://NAME joins the
+    processes of one machine. A log is a file: run.db.
     """,
     examples="""
     hms-bus demo                                    a team of agents on real input
+    hms-bus sub 'orders.>' --bus ipc://agents       what other processes say
     hms-bus log ls run.db                           what a log holds
     hms-bus log cat run.db --topic 'orders.>' --since 1h
     hms-bus pub orders.created '{"id": 1}' --log run.db

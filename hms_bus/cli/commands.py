@@ -31,7 +31,7 @@ class BusCommand(click.Command):
         super().__init__(*args, **settings)
         self.examples = examples
         self.endings = {**ENDINGS, **(endings or {})}
-        self.params.append(_debug_option())
+        self.params.append(debug_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and the exit statuses."""
@@ -41,13 +41,18 @@ class BusCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command and end the program with its status."""
-        is_debugging = bool(ctx.meta.get(DEBUG))
-        with nullcontext() if is_debugging else exit_status(ctx):
-            status = super().invoke(ctx)
-            # Here, not at the interpreter's end, a full disk or a gone reader can still be told.
-            sys.stdout.flush()
-        if status:
-            ctx.exit(status)
+        end_with_status(ctx, lambda: super(BusCommand, self).invoke(ctx))
+
+
+def end_with_status(ctx: click.Context, work: Callable[[], int | None]) -> None:
+    """Do the work of a command and end the program with the status that it returns, `None` is 0."""
+    is_debugging = bool(ctx.meta.get(DEBUG))
+    with nullcontext() if is_debugging else exit_status(ctx):
+        status = work()
+        # Here, not at the interpreter's end, a full disk or a gone reader can still be told.
+        sys.stdout.flush()
+    if status:
+        ctx.exit(status)
 
 
 def command(name: str, *, examples: str, **settings: Any) -> Callable[..., BusCommand]:
@@ -67,11 +72,13 @@ class LazyGroup(click.Group):
         *args: Any,
         lazy: Mapping[str, tuple[str, str]] | None = None,
         examples: str = "",
+        endings: Mapping[int, str] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
         self.lazy = dict(lazy or {})
         self.examples = examples
+        self.endings = {**ENDINGS, **(endings or {})}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of `lazy`."""
@@ -104,9 +111,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples and the exit statuses that all commands have."""
+        """Write the examples and the exit statuses that all its commands have."""
         write_lines(formatter, "Examples", self.examples)
-        _write_endings(formatter, ENDINGS)
+        _write_endings(formatter, self.endings)
         super().format_epilog(ctx, formatter)
 
 
@@ -124,7 +131,9 @@ def _write_endings(formatter: click.HelpFormatter, endings: Mapping[int, str]) -
         formatter.write_dl([(str(code), text) for code, text in sorted(endings.items())])
 
 
-def _debug_option() -> click.Option:
+def debug_option() -> click.Option:
+    """Return the option `--debug`, which every command has."""
+
     def keep(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
         ctx.meta[DEBUG] = value
 

@@ -11,8 +11,11 @@ from hms_bus.bus import Bus
 from hms_bus.cli.log.opening import configured
 from hms_bus.config import BusConfig
 from hms_bus.errors import UnsupportedError
-from hms_bus.plugins import names, parse_address
+from hms_bus.plugins import parse_address
 from hms_bus.topics import overlaps, parse_pattern
+
+OTHER_BUS = "choose a bus between processes, --bus ipc://agents"
+"""The end of a hint to whoever has chosen a bus that stays within one process."""
 
 _IN_PROCESS = "direct"
 _WRAPPER = "faulty"  # faulty:URL leads where URL leads
@@ -67,12 +70,3 @@ def _scheme(url: str) -> str:
 
 def _meet(route: str, tokens: tuple[str, ...]) -> bool:
     return overlaps(parse_pattern(route).tokens, tokens)
-
-
-def other_transports() -> str:
-    """Return how to name a bus that other processes can join, for the end of a hint."""
-    known = names("transports")
-    schemes = [f"{name}://…" for name in known if name not in (_IN_PROCESS, _WRAPPER)]
-    if not schemes:
-        return "a bus between processes needs a transport plug-in, and none is installed"
-    return f"choose a bus between processes, --bus {' or '.join(schemes)}"

@@ -34,7 +34,14 @@ _NEXT: tuple[tuple[type[BusError], str], ...] = (
     (errors.DeadlineExceededError, "wait longer with --timeout, or look whether the agent is busy"),
     (errors.RemoteError, "the agent that answered knows more: look into its output"),
     (errors.QueueFullError, "send slower, or let the subscriber run with more concurrency"),
-    (errors.ConnectError, "check --bus, and that what should listen there is running"),
+    (
+        errors.HubLockedError,
+        "use the one that is there (`hms-bus hub status`), or --listen elsewhere",
+    ),
+    (
+        errors.ConnectError,
+        "check --bus, and that what should listen there is running: `hms-bus hub ls`",
+    ),
 )
 
 
@@ -62,6 +69,8 @@ def exit_status(ctx: click.Context) -> Generator[None]:
 
 
 def _next_step(error: BusError) -> str:
+    if isinstance(error, errors.ConnectError) and error.refused:
+        return ""  # something listens there, and has said itself what is to be done
     return next((text for kind, text in _NEXT if isinstance(error, kind)), "")
 
 

@@ -13,7 +13,7 @@ from hms_bus.abc import Expect, Receipt
 from hms_bus.bus import Bus
 from hms_bus.cli.bodies import parse_headers
 from hms_bus.cli.commands import command
-from hms_bus.cli.connecting import load, make_bus, other_transports, require_others
+from hms_bus.cli.connecting import OTHER_BUS, load, make_bus, require_others
 from hms_bus.cli.feed import Feed, Message
 from hms_bus.cli.options import (
     DURATION,
@@ -40,6 +40,7 @@ def _parse_expect(text: str) -> Expect:
 @command(
     "pub",
     examples="""
+    hms-bus pub orders.created '{"id": 1}' --bus ipc://agents
     hms-bus pub orders.created '{"id": 1}' --log run.db
     hms-bus pub notes.new 'plain text' -H subject=today -H urgency:=3 --log run.db
     hms-bus pub orders.created --lines --log run.db < orders.jsonl
@@ -89,7 +90,8 @@ def pub(
     BODY is the payload itself, @FILE, or - for stdin; without one the message has no payload. What
     is JSON is sent as JSON, other text as text, the rest as octets (see --as).
 
-    With --log the messages are appended to the log first. On a direct:// bus that is all that can
+    With --log the messages are appended to the log first; behind --bus ipc://NAME the hub keeps
+    it, and delivers what it has committed. On a direct:// bus appending is all that can
     be done from here, for nobody outside this process can subscribe.
     """
     chosen = load(settings, config)
@@ -100,7 +102,7 @@ def pub(
             chosen,
             ">",
             "publishing to",
-            instead=f"add --log run.db to append to a log; {other_transports()}",
+            instead=f"add --log run.db to append to a log; {OTHER_BUS}",
         )
     if expect != "any" and (feed.lines or feed.count > 1):
         raise UsageError("--expect is for one message: leave out --lines and --count")

@@ -12,7 +12,7 @@ import click
 from hms_bus.bus import Message
 from hms_bus.cli.bodies import Kind, fill, read_body, to_payload
 from hms_bus.cli.commands import command
-from hms_bus.cli.connecting import load, make_bus, other_transports, require_others
+from hms_bus.cli.connecting import OTHER_BUS, load, make_bus, require_others
 from hms_bus.cli.options import PATTERN, bus_options, kind_option, template_option
 from hms_bus.cli.records import payload_bytes, payload_text
 from hms_bus.cli.running import run
@@ -27,10 +27,10 @@ _MAX_ERROR_TEXT = 1000
 @command(
     "reply",
     examples="""
-    hms-bus reply quotes.get '{"price": 42}' --bus "$URL"
-    hms-bus reply test.echo --echo --bus "$URL"
-    hms-bus reply text.upper --command "tr a-z A-Z" --bus "$URL"
-    hms-bus reply 'files.{name}.size' --command 'wc -c < "$HMS_CAPTURE_name"' --bus "$URL"
+    hms-bus reply quotes.get '{"price": 42}' --bus ipc://agents
+    hms-bus reply test.echo --echo --bus ipc://agents
+    hms-bus reply text.upper --command "tr a-z A-Z" --bus ipc://agents
+    hms-bus reply 'files.{name}.size' --command 'wc -c < "$HMS_CAPTURE_name"' --bus ipc://agents
     """,
 )
 @click.argument("topic", type=PATTERN)
@@ -71,8 +71,8 @@ def reply(
     answers with the error INTERNAL and what it wrote on stderr. It is killed when the caller
     leaves.
 
-    It needs a bus that other processes can join. This release brings none: direct:// stays within
-    one process. Install a transport plug-in, and name its URL with --bus.
+    It needs a bus that other processes can join, such as --bus ipc://agents: direct:// stays within
+    one process.
     """
     if (body is not None) + echo + (program is not None) != 1:
         raise UsageError("say what to answer: one of BODY, --echo and --command")
@@ -81,7 +81,7 @@ def reply(
         chosen,
         topic,
         "answering requests of",
-        instead=f"serve from inside it; {other_transports()}",
+        instead=f"serve from inside it; {OTHER_BUS}",
     )
     if echo:
         answer: Answer = _echo

@@ -11,7 +11,7 @@ from hms_bus.bus import Reply
 from hms_bus.cli.bodies import Kind, parse_headers, read_body, to_payload
 from hms_bus.cli.colour import is_coloured
 from hms_bus.cli.commands import command
-from hms_bus.cli.connecting import load, make_bus, other_transports, require_others
+from hms_bus.cli.connecting import OTHER_BUS, load, make_bus, require_others
 from hms_bus.cli.endings import NEGATIVE, OK
 from hms_bus.cli.options import (
     DURATION,
@@ -30,9 +30,9 @@ from hms_bus.errors import UsageError
 @command(
     "req",
     examples="""
-    hms-bus req quotes.get '{"symbol": "HMS"}' --timeout 2s --bus "$URL"
-    hms-bus req status.get --replies 3 --bus "$URL"
-    hms-bus req files.list '"/srv"' --stream --bus "$URL" | head -3
+    hms-bus req quotes.get '{"symbol": "HMS"}' --timeout 2s --bus ipc://agents
+    hms-bus req status.get --replies 3 --bus ipc://agents
+    hms-bus req files.list '"/srv"' --stream --bus ipc://agents | head -3
     """,
     endings={1: "no answer, or an error as the answer"},
 )
@@ -69,15 +69,13 @@ def req(
     BODY is the payload itself, @FILE, or - for stdin. Without --replies or --stream one agent is
     asked. When nobody serves the topic that is said at once.
 
-    It needs a bus that other processes can join. This release brings none: direct:// stays within
-    one process. Install a transport plug-in, and name its URL with --bus.
+    It needs a bus that other processes can join, such as --bus ipc://agents: direct:// stays within
+    one process.
     """
     if stream and replies is not None:
         raise UsageError("--stream asks one agent, --replies asks all: choose one")
     chosen = load(settings, config)
-    require_others(
-        chosen, topic, "asking an agent in", instead=f"ask from inside it; {other_transports()}"
-    )
+    require_others(chosen, topic, "asking an agent in", instead=f"ask from inside it; {OTHER_BUS}")
     data = to_payload(read_body(body), kind)
     options: dict[str, Any] = {**parse_headers(headers), "timeout": timeout}
     answers = Answers(raw=raw, form=form)

@@ -27,7 +27,7 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], *, reports: bool = True) -> 
     program exits with 130 or 143. Errors that the bus logs go to stderr, without tracebacks unless
     `--debug` is on; without `reports` only then.
     """
-    _log_to_stderr(reports=reports)
+    report_on_stderr(reports=reports, debugging=bool(click.get_current_context().meta.get(DEBUG)))
     ending = _Ending()
 
     async def scope() -> T:
@@ -78,8 +78,8 @@ class _Plain(logging.Formatter):
         return f"{record.levelname.lower()}: {record.getMessage()}"
 
 
-def _log_to_stderr(*, reports: bool) -> None:
-    is_debugging = bool(click.get_current_context().meta.get(DEBUG))
-    handler = logging.StreamHandler() if reports or is_debugging else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(message)s") if is_debugging else _Plain())
+def report_on_stderr(*, reports: bool = True, debugging: bool = False) -> None:
+    """Write what the library logs to stderr, a line each; whole and in any case when debugging."""
+    handler = logging.StreamHandler() if reports or debugging else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(message)s") if debugging else _Plain())
     logging.getLogger("hms_bus").handlers[:] = [handler]

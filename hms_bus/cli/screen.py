@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
@@ -16,6 +16,9 @@ from msgspec import Struct
 
 from hms_bus.cli.colour import is_coloured
 from hms_bus.ids import format_time
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Form = Literal["text", "json", "csv"]
 Advance = Callable[[int, int | None], None]
@@ -70,6 +73,14 @@ def show_table(
             click.echo("\t".join(_text(c, row[c.name]) for c in columns))
 
 
+def show_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print a line for each name and what is said under it, in columns."""
+    lines = list(facts)
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {text}")
+
+
 def _show_csv(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> None:
     import csv  # noqa: PLC0415 - only this form needs it
 
@@ -92,8 +103,15 @@ def _show_aligned(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> 
 
 
 def _show_grid(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> None:
-    from rich.cells import cell_len  # noqa: PLC0415 - costs 50 ms, only a terminal needs it
-    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.console import Console  # noqa: PLC0415 - costs 50 ms, only a terminal needs it
+
+    console = Console()
+    console.print(grid(columns, rows, console.width))
+
+
+def grid(columns: Sequence[Column], rows: Iterable[dict[str, Any]], width: int) -> "Table":
+    """Return the table that a terminal of `width` characters has room for."""
+    from rich.cells import cell_len  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
@@ -101,8 +119,7 @@ def _show_grid(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Non
     natural = {
         c.name: max(cell_len(line[c.name]) for line in (*lines, {c.name: c.name})) for c in columns
     }
-    console = Console()
-    widths = fit(columns, natural, console.width)
+    widths = fit(columns, natural, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         if column.name in widths:
@@ -118,7 +135,7 @@ def _show_grid(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Non
         table.add_column(ELLIPSIS, width=1)
     for line in lines:
         table.add_row(*(Text(line[name]) for name in widths))
-    console.print(table)
+    return table
 
 
 def fit(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> dict[str, int]:
@@ -164,13 +181,13 @@ def _text(column: Column, value: Any, absent: str = "-") -> str:
 
 
 def _shown(column: Column, value: Any) -> str:
-    """Return a cell for a person: numbers grouped, times local."""
+    """Return a cell for a person: numbers grouped (not those that are names), times local."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return _text(column, value)
     if column.kind == "time":
         return local_time(value)[: len("2026-01-31 12:00:00")]
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:,}" if column.kind == "number" else str(value)
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - 3 digits
     return ", ".join(value)

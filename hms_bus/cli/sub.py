@@ -10,7 +10,7 @@ import click
 from hms_bus.bus import MessageStream
 from hms_bus.cli.colour import is_coloured
 from hms_bus.cli.commands import command
-from hms_bus.cli.connecting import load, make_bus, other_transports, require_others
+from hms_bus.cli.connecting import OTHER_BUS, load, make_bus, require_others
 from hms_bus.cli.endings import NEGATIVE, OK
 from hms_bus.cli.options import DURATION, PATTERN, bus_options, format_option
 from hms_bus.cli.records import Printer
@@ -21,10 +21,9 @@ from hms_bus.cli.screen import note
 @command(
     "sub",
     examples="""
-    hms-bus log tail -f run.db --topic 'orders.>'        without a plug-in: follow the log
-    hms-bus sub 'orders.>' --bus "$URL"                  with one, whose URL this is
-    hms-bus sub 'orders.*.created' -c 10 --format json --bus "$URL"
-    hms-bus sub work.todo --group helpers --raw --bus "$URL"
+    hms-bus sub 'orders.>' --bus ipc://agents
+    hms-bus sub 'orders.*.created' -c 10 --format json --bus ipc://agents
+    hms-bus sub work.todo --group helpers --raw --bus ipc://agents
     """,
     endings={1: "fewer than -c messages came within --timeout"},
 )
@@ -54,15 +53,15 @@ def sub(
 
     In a pattern * stands for one token and > for the rest: orders.*.created, orders.>
 
-    It needs a bus that other processes can join. This release brings none: direct:// stays within
-    one process. Install a transport plug-in, and name its URL with --bus.
+    It needs a bus that other processes can join, such as --bus ipc://agents: direct:// stays within
+    one process.
     """
     chosen = load(settings, config)
     require_others(
         chosen,
         pattern,
         "subscribing to messages of",
-        instead=f"read its log (`hms-bus log tail -f run.db`); {other_transports()}",
+        instead=f"read its log (`hms-bus log tail -f run.db`); {OTHER_BUS}",
     )
     printer = Printer(
         sys.stdout.buffer,

@@ -1,10 +1,11 @@
 """A worker whose tasks are known beforehand, for the tests of `benchmarks.worker`."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from benchmarks.worker import Run, serve
+from benchmarks.worker import Run, Work, serve
 
 
 @asynccontextmanager
@@ -26,6 +27,38 @@ async def chatter() -> AsyncGenerator[Run]:
         return float(operations)
 
     yield run
+
+
+@asynccontextmanager
+async def describe() -> AsyncGenerator[Work]:
+    """Answer with an object."""
+
+    async def run(operations: int) -> dict[str, int]:
+        return {"operations": operations, "double": 2 * operations}
+
+    yield run
+
+
+@asynccontextmanager
+async def beside() -> AsyncGenerator[Run]:
+    """Have something to do besides the commands."""
+    done = asyncio.create_task(asyncio.sleep(0))
+
+    async def run(operations: int) -> float:
+        return float(done.done())
+
+    yield run
+
+
+@asynccontextmanager
+async def refuse_to_end() -> AsyncGenerator[Run]:
+    """Go on when there are no commands any more."""
+
+    async def run(operations: int) -> float:
+        return 0.0
+
+    yield run
+    await asyncio.Event().wait()
 
 
 @asynccontextmanager
@@ -52,5 +85,13 @@ if __name__ == "__main__":
     serve(
         "counter",
         "1.2.3",
-        {"multiply": multiply, "chatter": chatter, "fail": fail, "die": die},
+        {
+            "multiply": multiply,
+            "chatter": chatter,
+            "describe": describe,
+            "beside": beside,
+            "refuse_to_end": refuse_to_end,
+            "fail": fail,
+            "die": die,
+        },
     )

@@ -160,6 +160,10 @@ class Running:
         self._process.stdin.write(text)
         self._process.stdin.flush()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, as the terminal or an init system would."""
         self._process.send_signal(number)

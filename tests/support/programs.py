@@ -10,6 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hms_bus.ipc.places import RUNTIME_DIR
+from tests.support.hub_places import runtime_folder
+
 # asyncio reports these on stderr and the program still ends well; to us each is a bug.
 LOST_WORK = ("was never awaited", "was never retrieved", "was destroyed but it is pending")
 
@@ -33,15 +36,19 @@ class Run:
 
 
 def run_program(args: Sequence[str | Path], *, cwd: Path, timeout_s: float = 60) -> Run:
-    """Run `args` in `cwd`, for `timeout_s` at most; whatever it left running is killed.
+    """Run `args` in `cwd`, for `timeout_s` at most; whatever it left running is killed, hubs too.
 
     The output goes through files: a pipe would stay open as long as a background process lives.
     """
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with (
+        runtime_folder() as runtime,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
         process = subprocess.Popen(
             args,
             cwd=cwd,
-            env=_environment(home=cwd),
+            env=_environment(home=cwd, runtime=runtime),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -64,11 +71,12 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
         process.wait()
 
 
-def _environment(*, home: Path) -> dict[str, str]:
+def _environment(*, home: Path, runtime: Path) -> dict[str, str]:
     """No settings of the user's reach the program, neither of hms-bus nor of Python."""
     programs = Path(sys.executable).parent
     return {
         "HOME": str(home),
+        RUNTIME_DIR: str(runtime),
         "LANG": "C.UTF-8",
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",

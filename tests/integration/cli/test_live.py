@@ -181,12 +181,6 @@ def test_interrupting_an_agent_lets_it_finish(
         assert agent.end().status == status
 
 
-def test_a_hub_that_is_not_there_is_an_error_with_a_next_step(shared: CommandLine) -> None:
-    err = shared.run("sub", ">", "--bus", "relay:///nowhere.sock", fails=1).err
-    assert err.startswith("error: no hub at /nowhere.sock")
-    assert "next:  check --bus" in err
-
-
 def test_a_second_interrupt_ends_the_waiting(shared: CommandLine) -> None:
     program = "echo begun >&2; sleep 600"
     with (

@@ -8,6 +8,7 @@ import pytest
 
 from hms_bus import __version__
 from hms_bus.cli.app import COMMANDS
+from hms_bus.cli.hub.group import COMMANDS as HUB_COMMANDS
 from hms_bus.cli.log.group import COMMANDS as LOG_COMMANDS
 from tests.support.command_line import ROOT, CommandLine
 
@@ -22,7 +23,9 @@ finally:
 """
 
 
-@pytest.mark.parametrize("args", [["version"], ["--help"], ["--version"], ["log", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["version"], ["--help"], ["--version"], ["log", "--help"], ["hub", "--help"]]
+)
 def test_a_start_loads_nothing_that_the_command_does_not_need(args: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADED.format(args=args)],
@@ -40,7 +43,9 @@ def test_a_start_loads_nothing_that_the_command_does_not_need(args: list[str]) -
 
 @pytest.mark.parametrize(
     "command",
-    [[name] for name in COMMANDS] + [["log", name] for name in LOG_COMMANDS],
+    [[name] for name in COMMANDS]
+    + [["hub", name] for name in HUB_COMMANDS]
+    + [["log", name] for name in LOG_COMMANDS],
     ids=" ".join,
 )
 def test_every_command_explains_itself(cli: CommandLine, command: list[str]) -> None:
@@ -111,6 +116,14 @@ def test_direct_buses_are_explained_not_waited_for(cli: CommandLine) -> None:
         (("pub", "a.{{coutn}}", "-t"), "known: count, time"),
         (("log", "cat", "--seq", "5..3"), "ends before it begins"),
         (("puub", "a"), "Did you mean 'pub'?"),
+        (("hub", "stauts"), "Did you mean 'status'?"),
+        (("hub", "status", "direct://"), "has no hub: write ipc://NAME"),
+        (("hub", "status", "my hub"), "no name of a hub"),
+        (("hub", "top", "--interval", "1ms"), "the shortest is 0.1 seconds"),
+        (("hub", "--log", "run.db", "status"), "--log is for running a hub"),
+        (("hub", "--listen", "nats://host"), "has no hub"),
+        (("demo", "--bus", "direct://demo", "--processes", "2"), "write --bus ipc://demo"),
+        (("demo", "--processes", "100"), "not in the range 1<=x<=7"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_words(
@@ -182,20 +195,19 @@ def test_the_commands_that_the_demo_suggests_can_be_run(cli: CommandLine) -> Non
 CHECK = "ids_are_unique_and_stand_in_the_receipt"
 
 
-def test_conformance_tells_what_was_checked(shared: CommandLine) -> None:
-    check = ("conformance", shared.settings["HMS_BUS_URL"], "--codec", "json", "--check", CHECK)
-    passed = shared.run(*check, "--all", "--format", "json")
+def test_conformance_tells_what_was_checked(machine: CommandLine) -> None:
+    check = ("conformance", "ipc://{name}", "--codec", "json", "--check", CHECK)
+    passed = machine.run(*check, "--all", "--format", "json")
     assert {json.loads(line)["outcome"] for line in passed.lines} == {"passed"}
     assert {json.loads(line)["check"] for line in passed.lines} == {CHECK}
     assert " passed, 0 failed, 0 unsupported in " in passed.err
-    assert shared.run(*check).out == b""
+    assert machine.run(*check).out == b""
 
 
-def test_conformance_fails_with_what_it_checks(shared: CommandLine) -> None:
-    ended = shared.run(
-        "conformance", "relay:///nowhere.sock", "--log", "none", "--check", CHECK, fails=1
-    )
+def test_conformance_fails_with_what_it_checks(machine: CommandLine) -> None:
+    nowhere = ("conformance", "ipc://nobody?spawn=false", "--log", "none")
+    ended = machine.run(*nowhere, "--check", CHECK, fails=1)
     assert all(line.startswith(f"failed\t{CHECK}\t") for line in ended.lines)
     assert "ConnectError" in ended.text
-    unknown = shared.run("conformance", "direct://", "--check", "everything", fails=2)
+    unknown = machine.run("conformance", "direct://", "--check", "everything", fails=2)
     assert "no check of the name everything" in unknown.err

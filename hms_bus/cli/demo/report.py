@@ -1,24 +1,16 @@
-"""`hms-bus demo`."""
+"""What the demo prints: the report, the figures of the bus, the log and what to try on it."""
 
 import shlex
 import shutil
 import sys
-import time
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
-from hms_bus import demo as team
 from hms_bus.bus import BusStats
-from hms_bus.cli.commands import command
-from hms_bus.cli.log.opening import log_url
-from hms_bus.cli.options import LOG, format_option
-from hms_bus.cli.running import run
-from hms_bus.cli.screen import Column, progress, show_table
+from hms_bus.cli.screen import Column, show_table
 from hms_bus.demo import Function, Report
 
 _SHOWN = 5
@@ -32,65 +24,8 @@ class Outcome(Struct, frozen=True):
     stats: dict[str, BusStats]
 
 
-@command(
-    "demo",
-    examples="""
-    hms-bus demo
-    hms-bus demo --root ~/src/my-project --log mine.db
-    """,
-)
-@click.option(
-    "--bus",
-    "url",
-    metavar="URL",
-    default="direct://demo",
-    help="Where the agents meet. [default: direct://demo]",
-)
-@click.option("--log", "log", type=LOG, help="The log to keep. [default: demo.db, a new one]")
-@click.option(
-    "--root",
-    type=click.Path(exists=True, file_okay=False),
-    help="The Python files to read. [default: the standard library of this Python]",
-)
-@format_option("text", "json")
-def demo(*, url: str, log: str | None, root: str | None, form: str) -> None:
-    """Let a team of agents read the source of Python's standard library and report on it.
-
-    A scout walks the files and publishes each; a group of readers parses them; a critic answers
-    requests with findings; an editor folds it all into a report. Everything that they say to each
-    other is kept in a log. The source is the module hms_bus.demo.
-    """
-    kept = log or str(_unused(Path("demo.db")))
-
-    async def work() -> Outcome:
-        files = 0
-
-        def count_file(_: str) -> None:
-            nonlocal files
-            files += 1
-            advance(files, None)
-
-        started = time.perf_counter()
-        with progress("reading", "files") as advance:
-            report, stats = await team.run(url, log=log_url(kept), root=root, progress=count_file)
-        return Outcome(report, time.perf_counter() - started, stats)
-
-    outcome = run(work)
-    if form == "json":
-        click.echo(msgspec.json.encode({"log": kept, **to_builtins(outcome)}))
-        return
-    _show_report(outcome.report)
-    _show_figures(outcome)
-    _show_log(kept)
-
-
-def _unused(path: Path) -> Path:
-    """Return `path`, or with the first number behind its name that makes it a new file."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
-    return next(name for name in chain([path], numbered) if not name.exists())
-
-
-def _show_report(report: Report) -> None:
+def show_report(report: Report) -> None:
+    """Print what the team found."""
     _title("What they found")
     click.echo(
         f"{report.files} files, {report.bytes / 1e6:.1f} MB, {report.functions} functions; "
@@ -118,7 +53,8 @@ def _show_functions(title: str, measure: str, functions: list[Function]) -> None
     show_table(columns, rows, "text", headed=True)
 
 
-def _show_figures(outcome: Outcome) -> None:
+def show_figures(outcome: Outcome) -> None:
+    """Print what the bus of each agent did."""
     sums = {name: _sum(stats) for name, stats in outcome.stats.items()}
     published = sum(stats.published + stats.requests for stats in outcome.stats.values())
     handled = sum(row.handled for row in sums.values())
@@ -168,7 +104,8 @@ def _sum(stats: BusStats) -> _Sum:
     return _Sum(stats.handled, failed, sum(ran))
 
 
-def _show_log(kept: str) -> None:
+def show_log(kept: str) -> None:
+    """Print which log was kept, and what to do with it."""
     _title("The log, and three commands to try next")
     click.echo(kept)
     program, log = _program(), shlex.quote(kept)

@@ -1,0 +1,1 @@
+"""`hms-bus demo`: the team of `hms_bus.demo`, in this process or in several."""
