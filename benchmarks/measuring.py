@@ -9,9 +9,11 @@ from contextlib import AsyncExitStack
 from msgspec import Struct
 
 from benchmarks.model import (
+    Absent,
     Contender,
     Gauge,
     GaugeResult,
+    PeerMissingError,
     Race,
     RaceResult,
     Result,
@@ -65,9 +67,17 @@ async def _gauge(gauge: Gauge, effort: Effort) -> GaugeResult:
 
 
 async def _race(race: Race, effort: Effort) -> RaceResult:
-    contenders = [race.ours, *race.peers]
+    absent: list[Absent] = []
     async with AsyncExitStack() as stack:
-        runs = [await stack.enter_async_context(contender.open()) for contender in contenders]
+        contenders = [race.ours]
+        runs = [await stack.enter_async_context(race.ours.open())]
+        for peer in race.peers:
+            try:
+                runs.append(await stack.enter_async_context(peer.open()))
+            except PeerMissingError as error:
+                absent.append(Absent(name=peer.name, reason=str(error)))
+            else:
+                contenders.append(peer)
         sizes = [
             await _size(run, contender, race, effort)
             for run, contender in zip(runs, contenders, strict=True)
@@ -85,6 +95,8 @@ async def _race(race: Race, effort: Effort) -> RaceResult:
         peers=tuple(peers),
         targets=race.targets,
         order_of_magnitude=race.order_of_magnitude,
+        each=race.each,
+        absent=tuple(absent),
     )
 
 

@@ -7,15 +7,24 @@ from typing import Literal
 from msgspec import Struct
 
 Run = Callable[[int], Awaitable[float]]
-"""Does that many operations and returns how many seconds they took, set-up not included."""
+"""Does that many operations and returns how many seconds they took, set-up not included.
+
+Where a race is about another time than that of the whole (`Race.each`), it returns that time of one
+operation, times their number.
+"""
 
 Direction = Literal["at least", "at most"]
+
+
+class PeerMissingError(Exception):
+    """A peer cannot take part on this machine; says what is missing."""
 
 
 class Contender(Struct, frozen=True, kw_only=True):
     """One side of a race. `open` sets it up once for all rounds; an async context manager.
 
-    The number of operations of a round is a multiple of `step`.
+    It raises `PeerMissingError` where a peer needs what is not there. The number of operations of a
+    round is a multiple of `step`.
     """
 
     name: str
@@ -39,7 +48,8 @@ class Race(Struct, frozen=True, kw_only=True):
 
     `unit` is the plural of one operation. `operations` fixes how many a round has; without it each
     contender gets as many as fill the round. `order_of_magnitude` is a goal for our own rate,
-    reached when the rate is nearer to it than to a tenth of it on a logarithmic scale.
+    reached when the rate is nearer to it than to a tenth of it on a logarithmic scale. `each` names
+    the time of one operation that the table shows in place of a rate: `median`.
     """
 
     name: str
@@ -50,6 +60,7 @@ class Race(Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
     operations: int | None = None
     order_of_magnitude: float | None = None
+    each: str | None = None
 
 
 class Gauge(Struct, frozen=True, kw_only=True):
@@ -74,6 +85,13 @@ class Timing(Struct, frozen=True, kw_only=True):
     seconds: tuple[float, ...]
 
 
+class Absent(Struct, frozen=True, kw_only=True):
+    """A peer that could not take part, and why."""
+
+    name: str
+    reason: str
+
+
 class RaceResult(Struct, frozen=True, kw_only=True, tag="race"):
     """What a race gave. Round `i` of every contender ran next to round `i` of the others."""
 
@@ -84,6 +102,8 @@ class RaceResult(Struct, frozen=True, kw_only=True, tag="race"):
     peers: tuple[Timing, ...]
     targets: tuple[Target, ...]
     order_of_magnitude: float | None
+    each: str | None = None
+    absent: tuple[Absent, ...] = ()
 
 
 class GaugeResult(Struct, frozen=True, kw_only=True, tag="gauge"):

@@ -1,6 +1,7 @@
-"""The message that every contender carries: its JSON text has 128 bytes."""
+"""The message that every contender carries: its JSON text has 128 bytes, or 1024."""
 
-from msgspec import Struct
+from msgspec import Struct, json
+from msgspec.structs import replace
 
 TOPIC = "orders.eu.created"
 
@@ -22,6 +23,15 @@ ORDER = Order(
     quantity=12,
     note="please leave it at the back door, Jan.",
 )
+
+
+def order_of(size: int) -> Order:
+    """Return the order with a longer note: its JSON text has `size` bytes, 128 or more."""
+    missing = size - len(json.encode(ORDER))
+    note = (ORDER.note + " " + "And ring twice. " * (missing // 16 + 1))[
+        : len(ORDER.note) + missing
+    ]
+    return replace(ORDER, note=note)
 
 
 class Quote(Struct, frozen=True):

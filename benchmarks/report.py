@@ -6,7 +6,19 @@ from statistics import median
 from msgspec import Struct
 
 from benchmarks.figures import Ratio, is_of_order, per_second, ratios, spread
-from benchmarks.model import GaugeResult, RaceResult, Report, Result
+from benchmarks.model import (
+    Absent,
+    Direction,
+    GaugeResult,
+    RaceResult,
+    Report,
+    Result,
+    Timing,
+)
+
+NOT_REACHED = "not reached"
+NOT_MEASURED = "not measured"
+MISSES = (NOT_REACHED, NOT_MEASURED)
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -37,24 +49,37 @@ def lines(result: Result) -> list[Line]:
     if isinstance(result, GaugeResult):
         return [_gauge_line(result)]
     compared = [
-        _ratio_line(result, ratio, per_second(peer))
+        _ratio_line(result, ratio, peer)
         for ratio, peer in zip(ratios(result), result.peers, strict=True)
     ]
+    compared.extend(_absent_line(result, peer) for peer in result.absent)
     if result.order_of_magnitude is not None:
         compared.append(_order_line(result, result.order_of_magnitude))
-    return compared or [Line(what=result.title, ours=_rate(result, per_second(result.ours)))]
+    return compared or [Line(what=result.title, ours=_figure(result, result.ours))]
 
 
-def _ratio_line(result: RaceResult, ratio: Ratio, peer_rate: float) -> Line:
+def _ratio_line(result: RaceResult, ratio: Ratio, peer: Timing) -> Line:
     kind = "" if ratio.direction == "at least" else " the time"
     return Line(
         what=result.title,
-        ours=_rate(result, per_second(result.ours)),
+        ours=_figure(result, result.ours),
         against=ratio.against,
-        theirs=_rate(result, peer_rate),
+        theirs=_figure(result, peer),
         ratio=f"{number(ratio.median)} ×{kind} ({number(ratio.low)}–{number(ratio.high)})",
         target=target_text(ratio),
         verdict=verdict(ratio.is_reached),
+    )
+
+
+def _absent_line(result: RaceResult, peer: Absent) -> Line:
+    [target] = [each for each in result.targets if each.against == peer.name] or [None]
+    return Line(
+        what=result.title,
+        ours=_figure(result, result.ours),
+        against=peer.name,
+        theirs=f"not available: {peer.reason}",
+        target="" if target is None else limit_text(target.direction, target.limit),
+        verdict="" if target is None else NOT_MEASURED,
     )
 
 
@@ -62,7 +87,7 @@ def _order_line(result: RaceResult, order: float) -> Line:
     rate = per_second(result.ours)
     return Line(
         what=result.title,
-        ours=_rate(result, rate),
+        ours=_figure(result, result.ours),
         target=f"order of {order:,.0f}/s",
         verdict=verdict(is_of_order(rate, order)),
     )
@@ -82,15 +107,17 @@ def _gauge_line(result: GaugeResult) -> Line:
 
 def target_text(ratio: Ratio) -> str:
     """Return the target of a ratio, empty without one."""
-    if ratio.target is None:
-        return ""
-    sign = "≥" if ratio.direction == "at least" else "≤"
-    return f"{sign} {ratio.target:g} ×"
+    return "" if ratio.target is None else limit_text(ratio.direction, ratio.target)
+
+
+def limit_text(direction: Direction, limit: float) -> str:
+    """Return a limit as the table shows it."""
+    return f"{'≥' if direction == 'at least' else '≤'} {limit:g} ×"
 
 
 def verdict(reached: bool | None) -> str:  # noqa: FBT001 - it is the only argument
     """Return what the table says about a target."""
-    return {True: "reached", False: "not reached", None: ""}[reached]
+    return {True: "reached", False: NOT_REACHED, None: ""}[reached]
 
 
 def number(value: float) -> str:
@@ -100,7 +127,10 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _rate(result: RaceResult, rate: float) -> str:
+def _figure(result: RaceResult, timing: Timing) -> str:
+    rate = per_second(timing)
+    if result.each is not None:
+        return f"{number(1e6 / rate)} µs {result.each}"
     return f"{rounded(rate):,} {result.unit}/s"
 
 
@@ -128,7 +158,7 @@ def markdown(rows: Sequence[Line]) -> str:
                 theirs=line.theirs,
                 ratio=line.ratio,
                 target=line.target,
-                verdict=f"**{line.verdict}**" if line.verdict == "not reached" else line.verdict,
+                verdict=f"**{line.verdict}**" if line.verdict in MISSES else line.verdict,
             )
         )
     return "\n".join(
@@ -169,11 +199,9 @@ def summary(report: Report) -> str:
 
 
 def missed(results: Iterable[Result]) -> list[str]:
-    """Return the names of the rows that miss a target."""
+    """Return the names of the rows that miss a target, or have one that could not be measured."""
     return [
-        result.name
-        for result in results
-        if any(line.verdict == verdict(False) for line in lines(result))  # noqa: FBT003
+        result.name for result in results if any(line.verdict in MISSES for line in lines(result))
     ]
 
 

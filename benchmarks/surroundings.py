@@ -2,14 +2,29 @@
 
 import os
 import platform
+import re
 import sqlite3
 from importlib.metadata import version
 
 from benchmarks.rows.autogen import MODULE, PYTHON
+from benchmarks.servers import program_version
 from benchmarks.worker import start_worker
 
-PEERS = ("blinker", "faststream", "cloudevents", "eventsourcing", "aiosqlite")
-LIBRARIES = ("hms-bus", "msgspec", "cbor2", "protobuf")
+PEERS = (
+    "blinker",
+    "faststream",
+    "cloudevents",
+    "eventsourcing",
+    "aiosqlite",
+    "pyzmq",
+    "redis",
+    "hiredis",
+    "nats-py",
+)
+SERVERS = ("nats-server", "redis-server")
+LIBRARIES = ("hms-bus", "msgspec", "cbor2", "protobuf", "uvloop")
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)+")
 
 
 def machine() -> dict[str, str]:
@@ -33,4 +48,8 @@ async def versions() -> dict[str, str]:
     if PYTHON.exists():
         async with start_worker(PYTHON, MODULE) as worker:
             found[worker.greeting["name"]] = worker.greeting["version"]
+    for name in SERVERS:
+        said = _NUMBER.search(await program_version(name) or "")
+        if said is not None:
+            found[name] = said[0]
     return found

@@ -1,8 +1,10 @@
-"""A peer in another environment: a process that is started once and then takes turns with us.
+"""A process that is started once and then takes turns with others: a peer of another environment,
+or one side of what goes between processes.
 
 Commands and answers are JSON lines on its stdin and stdout. It greets with its name and version;
-`{"open": task, ...options}` sets a task up, `{"run": operations}` answers with the seconds.
-Standard library only, since both environments import this module.
+`{"open": task, ...options}` sets a task up, `{"run": operations}` answers with the seconds, or with
+the object that the task returns. Standard library only, since an environment without ours imports
+this module.
 """
 
 import asyncio
@@ -17,8 +19,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
+STOP_S = 5.0
+"""How long a worker may take to end before it is killed."""
+
 Run = Callable[[int], Awaitable[float]]
-Task = Callable[..., AbstractAsyncContextManager[Run]]
+Work = Callable[[int], Awaitable[float | Mapping[str, Any]]]
+"""What a worker does of so many operations: the seconds, or all that it has to say about them."""
+Task = Callable[..., AbstractAsyncContextManager[Work]]
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class WorkerError(Exception):
@@ -31,6 +39,11 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.greeting: Mapping[str, str] = {}
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        return self._process.pid
 
     async def greet(self) -> None:
         """Read the worker's greeting."""
@@ -56,10 +69,14 @@ class Worker:
         return answer
 
     async def stop(self) -> None:
-        """Let the worker end by closing its stdin."""
+        """Let the worker end by closing its stdin; kill one that does not."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await self._process.wait()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
 
 
 @asynccontextmanager
@@ -96,7 +113,13 @@ async def remote_task(python: Path, module: str, task: str, **options: Any) -> A
         yield run
 
 
-def serve(name: str, version: str, tasks: Mapping[str, Task]) -> None:
+def serve(
+    name: str,
+    version: str,
+    tasks: Mapping[str, Task],
+    *,
+    loop_factory: LoopFactory | None = None,
+) -> None:
     """Be the worker: greet, then do what stdin asks for until it ends."""
     # What the peer prints must not get between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
@@ -107,25 +130,32 @@ def serve(name: str, version: str, tasks: Mapping[str, Task]) -> None:
 
     tell({"name": name, "version": version})
     try:
-        asyncio.run(_serve(tasks, tell))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve(tasks, tell))
     except Exception as error:
         tell({"error": f"{type(error).__name__}: {error}"})
         raise
 
 
 async def _serve(tasks: Mapping[str, Task], tell: Callable[[Mapping[str, Any]], None]) -> None:
-    opening = await _next_command()
-    if opening is None:
+    commands = await _commands()
+    opening = await commands.readline()
+    if not opening:
         return
-    task = tasks[opening.pop("open")]
-    async with task(**opening) as run:
+    options = json.loads(opening)
+    async with tasks[options.pop("open")](**options) as work:
+        gc.collect()
         tell({"opened": True})
-        while (command := await _next_command()) is not None:
+        while command := await commands.readline():
+            answer = await work(json.loads(command)["run"])
+            # Before the answer: afterwards it would take time from whoever is next.
             gc.collect()
-            tell({"seconds": await run(command["run"])})
+            tell(answer if isinstance(answer, Mapping) else {"seconds": answer})
 
 
-async def _next_command() -> dict[str, Any] | None:
-    # Reading blocks this loop, on purpose: between two runs nothing of the peer may take time.
-    line = sys.stdin.readline()
-    return json.loads(line) if line else None
+async def _commands() -> asyncio.StreamReader:
+    # The loop goes on while it waits for a command, as connections want it to.
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader

@@ -2,11 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import aiosqlite
@@ -17,6 +16,7 @@ from msgspec import Struct, json
 from benchmarks.measuring import timed
 from benchmarks.model import Contender, Race, Run, Target
 from benchmarks.orders import ORDER, TOPIC, Order
+from benchmarks.servers import disk_folder
 from benchmarks.tally import Tally
 from hms_bus import Bus, jsonformat, new_envelope
 
@@ -30,9 +30,6 @@ AIOSQLITE_INSERT = "aiosqlite, one insert per await"
 AIOSQLITE_READ = "aiosqlite async for"
 AIOSQLITE_DECODED = "aiosqlite async for, documents decoded by msgspec"
 
-FOLDER = Path(__file__).resolve().parent.parent / "results"
-"""Next to the sources, since the system's temporary folder may be memory, which syncs for free."""
-
 
 class _Document(Struct):
     """What a handler needs of a stored envelope, for the peer that decodes."""
@@ -42,17 +39,10 @@ class _Document(Struct):
     data: Order
 
 
-@contextmanager
-def _folder() -> Generator[Path]:
-    FOLDER.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=FOLDER, prefix="logs-") as folder:
-        yield Path(folder)
-
-
 @asynccontextmanager
 async def open_append() -> AsyncGenerator[Run]:
     """Publish to a logged bus from a thousand tasks, each awaiting its commits."""
-    with _folder() as folder:
+    with disk_folder() as folder:
         bus = Bus("direct://", log=f"sqlite:{folder / 'ours.db'}")
 
         async def publish(count: int) -> None:
@@ -70,7 +60,7 @@ async def open_append() -> AsyncGenerator[Run]:
 @asynccontextmanager
 async def open_eventsourcing() -> AsyncGenerator[Run]:
     """Insert one event per call, as saving an aggregate after each command does."""
-    with _folder() as folder:
+    with disk_folder() as folder:
         path = folder / "eventsourcing.db"
         store = SQLiteDatastore(str(path))
         recorder = SQLiteApplicationRecorder(store)
@@ -92,7 +82,7 @@ async def open_eventsourcing() -> AsyncGenerator[Run]:
 @asynccontextmanager
 async def open_aiosqlite_insert() -> AsyncGenerator[Run]:
     """Insert and commit one row per await (autocommit, so that one await does both)."""
-    with _folder() as folder:
+    with disk_folder() as folder:
         async with aiosqlite.connect(folder / "insert.db", isolation_level=None) as database:
             await database.execute("PRAGMA journal_mode = WAL")
             await database.execute(f"PRAGMA synchronous = {FULL}")
@@ -113,7 +103,7 @@ async def open_aiosqlite_insert() -> AsyncGenerator[Run]:
 @asynccontextmanager
 async def open_read() -> AsyncGenerator[Run]:
     """Replay the log, decode each record and its payload, and await the handler."""
-    with _folder() as folder:
+    with disk_folder() as folder:
         bus = Bus("direct://", log=f"sqlite:{folder / 'ours.db'}")
         tally = Tally()
 
@@ -135,7 +125,7 @@ async def open_read() -> AsyncGenerator[Run]:
 @asynccontextmanager
 async def open_aiosqlite_read(parse: Callable[[bytes], object]) -> AsyncGenerator[Run]:
     """Iterate over rows with the same documents, `parse` each, and await a handler."""
-    with _folder() as folder:
+    with disk_folder() as folder:
         path = folder / "rows.db"
         _write_rows(path)
         tally = Tally()

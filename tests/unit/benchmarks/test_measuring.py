@@ -3,8 +3,20 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from benchmarks.measuring import Effort, calibrate, measure, take_turns, timed
-from benchmarks.model import Contender, Gauge, GaugeResult, Race, RaceResult, Run, Target
+from benchmarks.model import (
+    Absent,
+    Contender,
+    Gauge,
+    GaugeResult,
+    PeerMissingError,
+    Race,
+    RaceResult,
+    Run,
+    Target,
+)
 
 EFFORT = Effort(rounds=3, round_s=1.0)
 
@@ -32,7 +44,7 @@ class Machine:
 
         return Contender(name=name, open=opened, step=step)
 
-    def race(self, **options: int) -> Race:
+    def race(self, *, operations: int | None = None) -> Race:
         return Race(
             name="race",
             title="a race",
@@ -40,7 +52,7 @@ class Machine:
             ours=self.contender("hms-bus", 0.001),
             peers=(self.contender("peer", 0.01),),
             targets=(Target(against="peer", limit=5.0),),
-            **options,
+            operations=operations,
         )
 
 
@@ -108,3 +120,17 @@ async def test_timed_passes_the_operations_on_and_returns_seconds() -> None:
 
     assert await timed(work)(12) >= 0
     assert asked == [12]
+
+
+async def test_a_peer_that_is_not_there_is_named_and_the_others_run() -> None:
+    @asynccontextmanager
+    async def missing() -> AsyncGenerator[Run]:
+        raise PeerMissingError("no such program")
+        yield  # so that it is a generator
+
+    machine = Machine()
+    peers = (Contender(name="absent", open=missing), machine.contender("present", 0.001))
+    result = await measure(msgspec.structs.replace(machine.race(), peers=peers), EFFORT)
+    assert isinstance(result, RaceResult)
+    assert [peer.name for peer in result.peers] == ["present"]
+    assert result.absent == (Absent(name="absent", reason="no such program"),)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import page, report
 from benchmarks.bars import bars
-from benchmarks.model import GaugeResult, RaceResult, Report, Target, Timing
+from benchmarks.model import Absent, GaugeResult, RaceResult, Report, Target, Timing
 
 RACE = RaceResult(
     name="publish-1",
@@ -75,6 +75,29 @@ def test_a_target_on_time_says_so() -> None:
         "≤ 1.5 ×",
         "not reached",
     )
+
+
+def test_a_row_may_show_the_time_of_one_operation() -> None:
+    each = msgspec.structs.replace(TIMES, each="median")
+    [line] = report.lines(each)
+    assert (line.ours, line.theirs) == ("3,000 µs median", "1,000 µs median")
+
+
+def test_an_absent_peer_keeps_its_line_and_counts_as_a_miss() -> None:
+    absent = (Absent(name="slow", reason="no slow-server"), Absent(name="other", reason="gone"))
+    without = msgspec.structs.replace(
+        RACE, peers=RACE.peers[:1], targets=RACE.targets[1:], absent=absent
+    )
+    fast, slow, other, _ = report.lines(without)
+    assert (fast.against, fast.target) == ("fast", "")
+    assert (slow.theirs, slow.target, slow.verdict) == (
+        "not available: no slow-server",
+        "≥ 80 ×",
+        "not measured",
+    )
+    assert (other.against, other.target, other.verdict) == ("other", "", "")
+    assert report.missed([without]) == ["publish-1"]
+    assert "**not measured**" in report.markdown([slow])
 
 
 def test_a_race_without_peers_shows_its_rate() -> None:

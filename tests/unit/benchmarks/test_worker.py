@@ -1,10 +1,12 @@
 """A worker process: greeting, turns, errors, end. The worker is a real one, of this interpreter."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import worker as worker_module
 from benchmarks.worker import WorkerError, remote_task, start_worker
 
 PYTHON = Path(sys.executable)
@@ -25,6 +27,26 @@ async def test_a_task_is_set_up_with_its_options_and_runs_again_and_again() -> N
 async def test_what_a_peer_prints_is_not_taken_for_an_answer() -> None:
     async with remote_task(PYTHON, MODULE, "chatter") as run:
         assert await run(3) == 3
+
+
+async def test_a_task_may_answer_with_more_than_the_seconds() -> None:
+    async with start_worker(PYTHON, MODULE) as worker:
+        await worker.ask(open="describe")
+        assert await worker.ask(run=2) == {"operations": 2, "double": 4}
+
+
+async def test_the_loop_of_a_worker_goes_on_while_it_waits_for_its_turn() -> None:
+    async with remote_task(PYTHON, MODULE, "beside") as run:
+        # It completes only when something else on the loop has run before the command came.
+        assert await run(1) == 1
+
+
+async def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "STOP_S", 0.0)
+    async with start_worker(PYTHON, MODULE) as worker:
+        await worker.ask(open="refuse_to_end")
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)
 
 
 async def test_an_error_of_the_peer_is_told_by_name() -> None:
