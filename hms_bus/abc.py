@@ -89,6 +89,13 @@ class Sink(Protocol):
         """Call `notify` each time that the load has become 0, as long as the sink lives."""
         ...
 
+    def on_room(self, notify: Callable[[], None], /) -> None:
+        """Call `notify` once, soon, when at most half of what the sink holds is queued.
+
+        For a sink that has `room` for so many only.
+        """
+        ...
+
     def interrupt(self, address: str | None, /) -> None:
         """Learn that nobody is at `address` any more, `None`: that the line was cut.
 

@@ -11,7 +11,7 @@ Hot path: an offer is a type check, a deque append and, once per burst, one wake
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from heapq import heapify, heappop, heappush
 from typing import Protocol, get_args
 
@@ -124,6 +124,15 @@ class Mailbox:
         if self._overflow not in _HOLDS_BACK:
             return None
         return max(0, self._limit - len(self.queue) - self.ranked)
+
+    def on_room(self, notify: Callable[[], None]) -> None:
+        """Call `notify` once, soon, when at most half of the limit is queued."""
+        if len(self) <= self._resume_at:
+            self._loop.call_soon(notify)
+            return
+        room: asyncio.Future[None] = self._loop.create_future()
+        room.add_done_callback(lambda _: notify())
+        self.publishers.append(room)
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         """Accept, or apply the overflow policy; see `hms_bus.abc.Sink`."""

@@ -71,6 +71,10 @@ class Inbox:
     def on_idle(self, notify: Callable[[], None]) -> None:
         """Never call it: there is no load here that could become 0."""
 
+    def on_room(self, notify: Callable[[], None]) -> None:
+        """Do nothing: it is never full."""
+        del notify
+
     def interrupt(self, address: str | None) -> None:
         """Fail who waits for more from `address`, `None`: everybody, since the line was cut."""
         what = "the connection was lost" if address is None else "the agent that answered has gone"

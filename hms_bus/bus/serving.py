@@ -109,6 +109,10 @@ class Service:
     def on_idle(self, notify: Callable[[], None]) -> None:
         """Never call it: there is no load here that could become 0."""
 
+    def on_room(self, notify: Callable[[], None]) -> None:
+        """Do nothing: it is never full."""
+        del notify
+
     def interrupt(self, address: str | None) -> None:
         """Cancel the calls of who asked from `address`, as if the caller had.
 

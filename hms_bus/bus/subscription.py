@@ -134,6 +134,10 @@ class Subscription:
         """Call `notify` each time that the load has become 0."""
         self._idle.append(notify)
 
+    def on_room(self, notify: Callable[[], None]) -> None:
+        """Call `notify` once, soon, when at most half of the limit is queued."""
+        self.mailbox.on_room(notify)
+
     def interrupt(self, address: str | None) -> None:
         """Go on: what was accepted is handled, whoever sent it."""
 

@@ -75,7 +75,7 @@ def read_append(peer: Client, content: bytes, switchboard: Switchboard) -> Appen
     envelopes: list[Envelope] = []
     singles: list[bytes] = []
     for block in blocks:
-        failure = _check_addresses(block, switchboard) or _read_block(
+        failure = _check_addresses(peer, block, switchboard) or _read_block(
             peer, block, envelopes, singles
         )
         if failure is not None:
@@ -91,16 +91,16 @@ def read_append(peer: Client, content: bytes, switchboard: Switchboard) -> Appen
     )
 
 
-def _check_addresses(block: bytes, switchboard: Switchboard) -> Failure | None:
+def _check_addresses(peer: Client, block: bytes, switchboard: Switchboard) -> Failure | None:
     found = frames.read_messages(block, 0)
     known = switchboard.routes.known
     try:
-        for address in (found.address, found.reply_to):
-            if address and address not in known:
-                switchboard.find(address)
+        route = known.get(found.address) or switchboard.find(found.address)
+        if found.reply_to and found.reply_to not in known:
+            switchboard.find(found.reply_to)
     except FrameError as error:
         return to_failure(error)
-    return None
+    return switchboard.find_full(peer, route)
 
 
 def _read_block(

@@ -43,7 +43,7 @@ class Callers:
         if listening.is_empty:
             return None
         given: set[Client] = set()
-        if reply_to.decode() in listening.patterns:
+        if listening.is_named(reply_to.decode()):
             self._named[reply_to] = given
         else:
             if len(self._below) >= _MAX_BELOW:
@@ -53,12 +53,12 @@ class Callers:
 
     def end(self, subscription: Subscription) -> None:
         """Tell of the addresses at which nobody listens any more without this subscription."""
-        pattern = subscription.pattern
-        if pattern.is_topic:
-            self._tell(pattern.plain.encode(), subscription.peer)
-        elif pattern.plain.startswith("$"):
+        tokens = subscription.pattern.tokens
+        if "*" not in tokens and tokens[-1] != ">":
+            self._tell(subscription.pattern.plain.encode(), subscription.peer)
+        elif tokens[0].startswith("$"):
             for address in list(self._below):
-                if covers(pattern.tokens, tuple(address.decode().split("."))):
+                if covers(tokens, tuple(address.decode().split("."))):
                     self._tell(address, subscription.peer)
 
     def _tell(self, address: bytes, gone: Client) -> None:

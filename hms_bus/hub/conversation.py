@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hms_bus.errors import FrameError, TopicError
 from hms_bus.hub.desk import Desk
 from hms_bus.hub.peer import Peer
+from hms_bus.hub.questions import Questions
 from hms_bus.hub.subscriptions import Subscription, Wait
 from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import read_failure, to_failure
@@ -19,6 +20,7 @@ class Conversation:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self._questions = Questions(desk)
         self._handlers: dict[int, Callable[[Peer, bytes], None]] = {
             frames.CALL: self._publish_and_answer,
             frames.CREDIT: self._credit,
@@ -157,7 +159,7 @@ class Conversation:
 
     def _read(self, peer: Peer, content: bytes) -> None:
         call = frames.read_u32(content)
-        self.desk.read(peer, call, session.from_json(content[5:], session.Read))
+        self._questions.read(peer, call, session.from_json(content[5:], session.Read))
 
     def _stop(self, peer: Peer, content: bytes) -> None:
         if reading := peer.readings.get(frames.read_call(content)):
@@ -170,7 +172,7 @@ class Conversation:
 
     def _ask(self, peer: Peer, content: bytes) -> None:
         call = frames.read_u32(content)
-        self.desk.answer(peer, call, session.from_json(content[5:], session.Ask))
+        self._questions.answer(peer, call, session.from_json(content[5:], session.Ask))
 
     def _ping(self, peer: Peer, content: bytes) -> None:
         if len(content) != _PING_BYTES:

@@ -10,6 +10,9 @@ from hms_bus.ipc import frames
 from hms_bus.ipc.frames import Messages
 from hms_bus.ipc.session import Failure
 
+_MAX_ASKED = 4096
+"""Verdicts of one subscription that are waited for at a time; then it counts as full."""
+
 
 class Parcel:
     """Messages on their way: `block` is what travels on, `wait` who is told when there is room."""
@@ -47,6 +50,7 @@ class Delivery:
 
     def __init__(self) -> None:
         self._asks: dict[int, tuple[Subscription, Wait | None]] = {}
+        self._asked: dict[Subscription, set[int]] = {}
         self._ask_numbers = counting(1)
 
     def deliver(self, route: Route, parcel: Parcel) -> None:
@@ -93,13 +97,15 @@ class Delivery:
     def _offer(self, subscription: Subscription, block: bytes, wait: Wait | None) -> None:
         """Ask the client whether it takes one message."""
         peer = subscription.peer
-        if peer.is_congested:
+        asked = self._asked.setdefault(subscription, set())
+        if peer.is_congested or len(asked) >= _MAX_ASKED:
             subscription.dropped += 1
             peer.dropped += 1
             if wait is not None:
-                wait.add().end_one(_full(subscription))
+                wait.add().end_one(no_room(subscription.pattern.text))
             return
         ask = next(self._ask_numbers) & 0xFFFF_FFFF
+        asked.add(ask)
         self._asks[ask] = (subscription, wait.add() if wait is not None else None)
         peer.send_frame(frames.offer(ask, (subscription.number,), block))
         subscription.note_sent(1)
@@ -113,6 +119,7 @@ class Delivery:
         if subscription.peer is not peer:
             raise FrameError(f"a verdict on {ask}, which another client was asked")
         del self._asks[ask]
+        self._asked[subscription].remove(ask)
         if failure is not None:
             subscription.dropped += 1
             subscription.peer.dropped += 1
@@ -121,8 +128,9 @@ class Delivery:
 
     def forget(self, subscription: Subscription) -> None:
         """Wait for no verdict of a subscription that has ended."""
-        for ask in [ask for ask, (asked, _) in self._asks.items() if asked is subscription]:
+        for ask in list(self._asked.get(subscription, ())):
             self.take_verdict(subscription.peer, ask, None)
+        self._asked.pop(subscription, None)
 
 
 def _shifted(found: Messages, at: int) -> Messages:
@@ -130,11 +138,12 @@ def _shifted(found: Messages, at: int) -> Messages:
     return Messages(found.address, found.reply_to, found.first - at, found.count)
 
 
-def _full(subscription: Subscription) -> Failure:
+def no_room(pattern: str) -> Failure:
+    """Return how a message is refused that cannot be held for a client that takes nothing."""
     return Failure(
         code="RESOURCE_EXHAUSTED",
-        message=f"the client of {subscription.pattern.text!r} does not read",
+        message=f"the client of {pattern!r} takes nothing, and the hub can hold no more for it",
         reason="queue-full",
         retryable=True,
-        details={"queue": subscription.pattern.text, "limit": 0},
+        details={"queue": pattern, "limit": 0},
     )

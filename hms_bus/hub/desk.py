@@ -8,17 +8,12 @@ from collections.abc import Callable, Coroutine
 from itertools import count as counting
 from typing import Any
 
-import msgspec
-from msgspec import to_builtins
-
 from hms_bus.__about__ import __version__
-from hms_bus.abc import EventLog, Head
-from hms_bus.errors import Action, BusError, ConfigError, FrameError, RefusedError, UsageError
+from hms_bus.errors import Action, BusError, ConfigError, RefusedError
 from hms_bus.hub.audit import Audit
-from hms_bus.hub.journal import NO_LOG, Journal
+from hms_bus.hub.journal import Journal
 from hms_bus.hub.listening import PeerInfo, is_welcome, peer_of
 from hms_bus.hub.peer import Peer
-from hms_bus.hub.reads import Reading, selector_of
 from hms_bus.hub.refusals import Refusal, What
 from hms_bus.hub.rights import EVERYTHING, authenticate
 from hms_bus.hub.settings import HubSettings
@@ -27,18 +22,14 @@ from hms_bus.ids import stamp
 from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import (
-    Ask,
     Failure,
     Farewell,
-    HeadInfo,
     Hello,
     HubInfo,
     Limits,
-    Read,
     Welcome,
     agree,
 )
-from hms_bus.logrules import check_selector
 
 logger = logging.getLogger("hms_bus.hub")
 
@@ -89,12 +80,12 @@ class Desk:
         self.deserted = asyncio.Event()
         """Set while there is no client."""
         self.deserted.set()
-        self._settings = settings
+        self.settings = settings
         self._secret = secret
         self._audit = audit
-        self._on_stop = on_stop
-        self._is_spawned = is_spawned
-        self._info = HubInfo(
+        self.on_stop = on_stop
+        self.is_spawned = is_spawned
+        self.info = HubInfo(
             name=name,
             pid=os.getpid(),
             version=__version__,
@@ -111,7 +102,7 @@ class Desk:
         info = peer_of(peer.transport) if peer.transport is not None else None
         if info is not None:
             peer.uid, peer.pid = info.uid, info.pid
-        if not is_welcome(info, self._settings.allow_uids):
+        if not is_welcome(info, self.settings.allow_uids):
             self._turn_away(peer, info)
             return
         self._strangers[peer] = self.loop.call_later(_HELLO_WITHIN_S, self._give_up, peer)
@@ -131,7 +122,7 @@ class Desk:
         """Answer a HELLO, once the log that it asks for is open; `then` takes what comes next."""
         if timer := self._strangers.pop(peer, None):
             timer.cancel()
-        self._begin(self._greet(peer, hello, then))
+        self.begin(self._greet(peer, hello, then))
 
     async def _greet(self, peer: Peer, hello: Hello, then: Handler) -> None:
         peer.hello = hello
@@ -151,7 +142,7 @@ class Desk:
             protocol=agree(*hello.protocol) or 0,
             envelope=session.SPECVERSION,
             codecs=_CODECS,
-            hub=self._info,
+            hub=self.info,
             client=peer.number,
             limits=self.limits,
             log=self.journal.info(),
@@ -165,7 +156,7 @@ class Desk:
         """Turn away a client that speaks other versions of the protocol."""
         lowest, highest = session.PROTOCOL
         text = (
-            f"the hub ({self._info.version}) speaks the versions {lowest} to {highest} of the "
+            f"the hub ({self.info.version}) speaks the versions {lowest} to {highest} of the "
             f"protocol, the client {offered[0]} to {offered[1]}: update the older one"
         )
         self.audit(peer, "protocol", None, text)
@@ -186,7 +177,7 @@ class Desk:
         if not set(hello.codecs) & set(_CODECS):
             text = f"the hub knows the codecs {', '.join(_CODECS)}, the client none of them"
             return Failure(code="INVALID_ARGUMENT", message=text, reason="bad-frame")
-        if len(self.peers) >= self._settings.limits.max_clients:
+        if len(self.peers) >= self.settings.limits.max_clients:
             text = f"the hub has {len(self.peers)} clients, and no more are allowed"
             return Failure(code="RESOURCE_EXHAUSTED", message=text, reason="limit", retryable=True)
         return self._admit(peer, hello)
@@ -194,7 +185,7 @@ class Desk:
     def _admit(self, peer: Peer, hello: Hello) -> Failure | None:
         try:
             # Over TCP nothing but the file of the port tells that a client is this user's.
-            rights = authenticate(self._settings.tokens, hello.token, secret=self._secret)
+            rights = authenticate(self.settings.tokens, hello.token, secret=self._secret)
         except RefusedError as error:
             return to_failure(error)
         peer.admit(hello, rights, may_all=rights is EVERYTHING)
@@ -240,6 +231,8 @@ class Desk:
         if timer := self._strangers.pop(peer, None):
             timer.cancel()
         self.peers.pop(peer.number, None)
+        for task in tuple(peer.answering):
+            task.cancel()
         self.switchboard.forget(peer, peer.subscriptions.values())
         if not self.peers:
             self.idle_since_s = self.loop.time()
@@ -247,7 +240,7 @@ class Desk:
 
     def part(self, peer: Peer) -> None:
         """Answer a BYE when all that the client appended before is answered."""
-        self._begin(self._part(peer))
+        self.begin(self._part(peer))
 
     async def _part(self, peer: Peer) -> None:
         await self.journal.settled()
@@ -292,144 +285,6 @@ class Desk:
                 peer.send_frame(frames.frame(frames.PING, time.time_ns().to_bytes(8)))
                 peer.flush()
 
-    # -- questions -----------------------------------------------------------------------------
-
-    def read(self, peer: Peer, call: int, wanted: Read) -> None:
-        """Begin to send records."""
-        failure = self._check_read(peer, call, wanted)
-        if failure is not None or self.journal.log is None:
-            peer.fail(call, failure or NO_LOG)
-            return
-        try:
-            peer.begin_read(call, Reading(peer, call, self.journal.log, wanted))
-        except ConfigError as error:
-            peer.fail(call, to_failure(error))
-
-    def _check_read(self, peer: Peer, call: int, wanted: Read) -> Failure | None:
-        if call in peer.readings:
-            raise FrameError(f"the call {call} is under way")
-        if len(peer.readings) >= self.limits.max_reads:
-            text = f"a client reads at most {self.limits.max_reads} times at once"
-            return Failure(code="RESOURCE_EXHAUSTED", message=text, reason="limit")
-        try:
-            pattern = check_selector(
-                selector_of(wanted), follow=wanted.follow, where="the hub's log"
-            )
-        except UsageError as error:
-            return to_failure(error)
-        if peer.rights is None or not peer.rights.may_read(pattern):
-            return self.deny(peer, "read", wanted.pattern)
-        return None
-
-    def deny(self, peer: Peer, action: Action, topic: str | None) -> Failure:
-        """Record that a right is missing; return what the client is told."""
-        error = (peer.rights or EVERYTHING).denied(action, topic)
-        self.audit(peer, "denied", topic, str(error))
-        return to_failure(error)
-
-    def answer(self, peer: Peer, call: int, ask: Ask) -> None:
-        """Answer an ASK."""
-        match ask.op:
-            case "status":
-                self._begin(self._answer(peer, call, self._status()))
-            case "head" | "verify":
-                if (log := self.journal.log) is None:
-                    peer.fail(call, NO_LOG)
-                    return
-                self._begin(self._answer(peer, call, self._of_log(log, peer, call, ask)))
-            case "stop" if peer.rights is not None and peer.rights.is_admin:
-                self._reply(peer, call, {})
-                self._on_stop()
-            case "stop":
-                peer.fail(call, self.deny(peer, "stop", None))
-            case other:
-                text = f"this hub knows no {other!r:.40}"
-                peer.fail(
-                    call,
-                    Failure(
-                        code="UNIMPLEMENTED",
-                        message=text,
-                        reason="unsupported",
-                        details={"what": other[:40], "where": "the hub"},
-                    ),
-                )
-
-    async def _answer(self, peer: Peer, call: int, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            document = await work
-        except BusError as error:
-            peer.fail(call, to_failure(error))
-        else:
-            self._reply(peer, call, document)
-        peer.flush()
-
-    @staticmethod
-    def _reply(peer: Peer, call: int, document: Any, *, more: bool = False) -> None:
-        content = msgspec.json.encode(document)
-        peer.send_frame(frames.call_frame(frames.ANSWER, call, bytes([more]), content))
-
-    async def _of_log(self, log: EventLog, peer: Peer, call: int, ask: Ask) -> dict[str, Any]:
-        if ask.op == "head":
-            return to_builtins(_head_info(await log.head()))
-
-        def progress(done: int, total: int) -> None:
-            self._reply(peer, call, {"done": done, "total": total}, more=True)
-            peer.flush()
-
-        expected = None if ask.expected is None else _head(ask.expected)
-        found = await log.verify(expected=expected, progress=progress)
-        return {
-            "records": found.records,
-            "head": to_builtins(_head_info(found.head)),
-            "problem": found.problem,
-            "position": found.position,
-        }
-
-    async def _status(self) -> dict[str, Any]:
-        """Return the hub's figures; the shape stands in docs/guide/ipc.md."""
-        peers = list(self.peers.values())
-        counts = self.switchboard.counts
-        return {
-            "hub": {
-                "name": self._info.name,
-                "url": self._settings.listen,
-                "pid": self._info.pid,
-                "version": self._info.version,
-                "protocol": session.PROTOCOL[1],
-                "started_ns": self._info.started_ns,
-                "spawned": self._is_spawned,
-                "idle_s": self._settings.idle_s if self._is_spawned else None,
-            },
-            "log": await self._log_status(),
-            "limits": to_builtins(self._settings.limits),
-            "totals": {
-                "clients": len(peers),
-                "subscriptions": sum(len(peer.subscriptions) for peer in peers),
-                "received": counts.received,
-                "delivered": counts.delivered + sum(peer.delivered for peer in peers),
-                "bytes_in": counts.bytes_in,
-                "bytes_out": counts.bytes_out,
-                "dropped": counts.dropped + sum(peer.dropped for peer in peers),
-                "returned": counts.returned,
-                "refused": counts.refused,
-                "appended": self.journal.appended,
-                "queued": sum(peer.queued for peer in peers),
-                "queued_bytes": self.switchboard.queued_bytes,
-            },
-            "clients": [peer.describe() for peer in peers],
-        }
-
-    async def _log_status(self) -> dict[str, Any] | None:
-        info = self.journal.info()
-        if info is None or self.journal.log is None:
-            return None
-        head = await self.journal.log.head()
-        return {
-            "url": info.url,
-            "position": head.position,
-            "capabilities": info.capabilities,
-        }
-
     # -- what goes wrong -----------------------------------------------------------------------
 
     def audit(self, peer: Peer, what: What, topic: str | None, reason: str) -> None:
@@ -447,15 +302,23 @@ class Desk:
         )
         self._audit.refuse(refusal)
 
+    def deny(self, peer: Peer, action: Action, topic: str | None) -> Failure:
+        """Record that a right is missing; return what the client is told."""
+        error = (peer.rights or EVERYTHING).denied(action, topic)
+        self.audit(peer, "denied", topic, str(error))
+        return to_failure(error)
+
     @staticmethod
     def report_bug(peer: Peer, error: Exception) -> None:
         """Log what should not have happened; the client is told, and the hub goes on."""
         logger.error("a frame of client %s failed: %r", peer.number, error, exc_info=error)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background, for as long as the hub lives."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -467,15 +330,3 @@ class Desk:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _head_info(head: Head) -> HeadInfo:
-    return HeadInfo(position=head.position, hash=head.hash.hex(), recorded_ns=head.recorded_ns)
-
-
-def _head(info: HeadInfo) -> Head:
-    try:
-        digest = bytes.fromhex(info.hash)
-    except ValueError as error:
-        raise FrameError(f"the hash of a head is hexadecimal: {error}") from error
-    return Head(position=info.position, hash=digest, recorded_ns=info.recorded_ns)

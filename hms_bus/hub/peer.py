@@ -23,6 +23,8 @@ _MAX_HELLO_BYTES = 64 * 2**10
 _MAX_ANSWER_BYTES = 8 * 2**20
 """Answers that a client does not read; beyond it nothing more is read of it either."""
 
+_INBOXES = "$inbox."
+
 
 class Host(Protocol):
     """The hub as its peers need it; `Desk` is the real one."""
@@ -81,6 +83,8 @@ class Peer(asyncio.BufferedProtocol):
         """What takes the frames of this client: it depends on what was said before."""
         self._uncongested: list[asyncio.Future[None]] = []
         self._reads: dict[int, Reading] = {}
+        self.answering: set[asyncio.Task[None]] = set()
+        """The questions of this client that are being answered."""
         self._denied: set[bytes] = set()
         self._allowed: set[bytes] = set()
         self.may_all = True
@@ -200,12 +204,16 @@ class Peer(asyncio.BufferedProtocol):
             self.switchboard.note_dirty(self)
 
     def flush(self) -> None:
-        """Write all that has come together, in one piece."""
+        """Write all that has come together, in one piece; nothing behind an ERROR or BYE."""
         self._is_dirty = False
+        if not self.is_open or self.transport is None:
+            self._out.clear()
+            self._receipts.clear()
+            return
         if self._receipts:
             self._out.append(frames.receipts(self._receipts))
             self._receipts.clear()
-        if not self._out or self.transport is None:
+        if not self._out:
             return
         data = b"".join(self._out)
         self._out.clear()
@@ -361,7 +369,7 @@ class Peer(asyncio.BufferedProtocol):
             ),
             "subscriptions": [
                 {
-                    "pattern": sub.pattern.text,
+                    "pattern": _shown(sub.pattern.text),
                     "group": sub.group,
                     "overflow": sub.overflow,
                     "credit": sub.credit if sub.is_limited else None,
@@ -373,3 +381,8 @@ class Peer(asyncio.BufferedProtocol):
                 for sub in self.subscriptions.values()
             ],
         }
+
+
+def _shown(pattern: str) -> str:
+    """Return a pattern as everybody may see it: who knows an inbox can read and answer there."""
+    return f"{_INBOXES}…" if pattern.startswith(_INBOXES) else pattern

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hms_bus.hub.seams import Client
 from hms_bus.hub.subscriptions import Group, Subscription
 from hms_bus.ipc.frames import deliver_head
-from hms_bus.topics import Pattern, TopicIndex
+from hms_bus.topics import TopicIndex
 
 Target = Subscription | Group
 
@@ -25,12 +25,24 @@ class Route:
     """The targets of one address.
 
     `fans` are subscriptions in no group, `refusing` those of them that answer with a verdict,
-    `limited` those whose credit bounds what publishers may send.
+    `limited` those whose credit bounds what publishers may send. `peers` are the clients that may
+    get a message.
     """
 
-    __slots__ = ("answers", "fans", "groups", "is_empty", "limited", "needs_verdict", "refusing")
+    __slots__ = (
+        "answers",
+        "fans",
+        "groups",
+        "is_empty",
+        "limited",
+        "needs_verdict",
+        "peers",
+        "refusing",
+        "targets",
+    )
 
     def __init__(self, targets: list[Target]) -> None:
+        self.targets = tuple(targets)
         singles = [target for target in targets if isinstance(target, Subscription)]
         self.groups = tuple(target for target in targets if isinstance(target, Group))
         self.refusing = tuple(single for single in singles if single.overflow == "error")
@@ -47,6 +59,12 @@ class Route:
             member.overflow == "error" for group in self.groups for member in group.members
         )
         self.is_empty = not targets
+        members = [*singles, *(member for group in self.groups for member in group.members)]
+        self.peers = tuple({member.peer: None for member in members})
+
+    def is_named(self, address: str) -> bool:
+        """Whether somebody has subscribed to the address by its own name."""
+        return any(target.pattern.plain == address for target in self.targets)
 
     def capacity(self, most: int) -> int:
         """Return how many messages may be sent here without asking, at most `most`."""
@@ -115,10 +133,6 @@ class Routes:
     def _forget(self) -> None:
         self._index.cache.clear()
         self.known.clear()
-
-    def listens(self, pattern: Pattern) -> bool:
-        """Whether anybody listens at the one address that a pattern without wildcards is."""
-        return not self._index.find(pattern.plain).is_empty
 
 
 _MAX_KNOWN = 65_536

@@ -1,8 +1,8 @@
 """What listens at the hub: subscriptions with their credit and queue, and groups of them.
 
 A subscription is *ready* when its client reads and, with `block`, has given credit. What comes
-while it is not ready waits in its queue, in order; with a `drop_…` policy up to the hub's limit for
-the client, with `block` without a limit of its own, since publishers get no more window meanwhile.
+while it is not ready waits in its queue, in order, up to the hub's limit for the client. With
+`block` that limit is for requests only: of the rest, publishers get no more window meanwhile.
 """
 
 from collections import deque
@@ -13,6 +13,12 @@ from hms_bus.hub.seams import Client
 from hms_bus.ipc.frames import deliver_head
 from hms_bus.ipc.session import Failure
 from hms_bus.topics import Pattern
+
+_NO_REPLY = b"\0\0"
+_SYSTEM = b"$"
+"""How messages begin: the length of the reply address, and the address, of what needs no window."""
+
+_AT_ONCE_BYTES = 256 * 2**10
 
 
 class Wait:
@@ -133,15 +139,22 @@ class Subscription:
     def hold(self, block: bytes, count: int, wait: Wait | None) -> None:
         """Queue messages until the client has room for them."""
         peer = self.peer
-        if not self.is_limited and peer.queued_bytes + len(block) > peer.max_queued_bytes:
-            if self.overflow != "drop_oldest" or not self.queue:
+        if peer.queued_bytes + len(block) > peer.max_queued_bytes and not self._bounds(block):
+            while self.overflow == "drop_oldest" and self.queue and self._is_over(len(block)):
+                self._drop(self._pop().count)
+            if self._is_over(len(block)):
                 self._drop(count)
                 return
-            while self.queue and peer.queued_bytes + len(block) > peer.max_queued_bytes:
-                self._drop(self._pop().count)
         self.queue.append(Held(block, count, wait.add() if wait and self.is_limited else None))
         self.queued += count
         peer.note_held(self, len(block), count)
+
+    def _bounds(self, block: bytes) -> bool:
+        """Whether the credit here bounds how much like this is sent: not what needs no window."""
+        return self.is_limited and block[2:4] == _NO_REPLY and block[4:5] != _SYSTEM
+
+    def _is_over(self, size: int) -> bool:
+        return self.peer.queued_bytes + size > self.peer.max_queued_bytes
 
     def _drop(self, count: int) -> None:
         self.dropped += count
@@ -156,10 +169,15 @@ class Subscription:
     def pump(self) -> None:
         """Send of the queue what may be sent now."""
         peer = self.peer
+        written = 0
         while self.queue and not peer.is_congested and not (self.is_limited and self.credit <= 0):
             held = self._pop()
             peer.send(self.head, held.block)
             self.note_sent(held.count)
+            written += len(held.block)
+            if written > _AT_ONCE_BYTES:
+                peer.flush()  # only that tells whether the client reads
+                written = 0
             if held.wait is not None:
                 held.wait.end_one()
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from hms_bus.errors import FrameError, TopicError
-from hms_bus.hub.delivery import Delivery, Parcel
+from hms_bus.hub.callers import Callers
+from hms_bus.hub.delivery import Delivery, Parcel, no_room
 from hms_bus.hub.routes import Route, Routes
 from hms_bus.hub.seams import Client
 from hms_bus.hub.subscriptions import Subscription, Wait
@@ -25,7 +26,6 @@ WINDOW_BYTES = 4 * 2**20
 """What a publisher may send to one address before it has to ask, by the size of what it sent."""
 
 _SYSTEM = b"$"
-_INBOXES = "$inbox."
 
 
 class Counts(Struct):
@@ -56,8 +56,7 @@ class Switchboard:
         self._dirty: list[Client] = []
         self._held_back: set[Client] = set()
         self._delivery = Delivery()
-        # Who was given a reply address, to be told when nobody listens there any more.
-        self._given: dict[bytes, set[Client]] = {}
+        self._callers = Callers(self.find)
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -73,10 +72,13 @@ class Switchboard:
         self.counts.received += number
         if wait is None and not found.reply_to and not address.startswith(_SYSTEM):
             self._use_window(sender, address, number, route, len(content))
-        if not route.is_empty or found.reply_to:
-            self.deliver(route, Parcel(sender, content, at, found, wait))
         if self.queued_bytes > self._max_bytes:
             self.check_room(sender)
+            if wait is not None and (full := self.find_full(sender, route)):
+                wait.fail(full)
+                return
+        if not route.is_empty or found.reply_to:
+            self.deliver(route, Parcel(sender, content, at, found, wait))
 
     def find(self, address: bytes) -> Route:
         """Return the route of an address. Raises `FrameError` for what is no topic."""
@@ -107,7 +109,7 @@ class Switchboard:
         if left < 0:
             raise FrameError(f"{-left} messages more than its window were sent to an address")
         capacity = self._capacity(route, number, size)
-        if left <= capacity // 2:
+        if left < capacity and left <= capacity // 2:
             sender.send_frame(
                 frames.frame(frames.WINDOW, frames.U32.pack(capacity - left), address)
             )
@@ -133,10 +135,21 @@ class Switchboard:
         return route.capacity(most)
 
     def check_room(self, sender: Client) -> None:
-        """Read nothing more from who sends while the hub holds too much for all."""
-        if self.queued_bytes > self._max_bytes:
+        """Read nothing more from who sends while the hub holds too much for all.
+
+        But whom something is held for has to be heard: its credit is what makes room.
+        """
+        if self.queued_bytes > self._max_bytes and not sender.queued_bytes:
             sender.hold_back(self)
             self._held_back.add(sender)
+
+    def find_full(self, sender: Client, route: Route) -> Failure | None:
+        """Return how who sends is refused, if it cannot be held back though there is no room."""
+        if self.queued_bytes > self._max_bytes and sender.queued_bytes:
+            for target in route.limited:
+                if target.free <= 0:
+                    return no_room(target.pattern.text)
+        return None
 
     def note_released(self, size: int) -> None:
         """Count bytes that are not held any more, and go on reading when there is room."""
@@ -154,7 +167,7 @@ class Switchboard:
                 reason = bytes([frames.NO_RESPONDERS])
                 parcel.sender.send_frame(frames.frame(frames.RETURNED, reason, parcel.block))
                 return
-            self._note_given(route, parcel.reply_to)
+            self._callers.note(route, parcel.reply_to)
         self._delivery.deliver(route, parcel)
 
     def take_verdict(self, peer: Client, ask: int, failure: Failure | None) -> None:
@@ -181,33 +194,7 @@ class Switchboard:
             if held.wait is not None:
                 held.wait.end_one()
         self._delivery.forget(subscription)
-        if subscription.pattern.plain.startswith(_INBOXES):
-            self._tell_gone(subscription)
-
-    def _note_given(self, route: Route, reply_to: bytes) -> None:
-        given = self._given.get(reply_to)
-        if given is None:
-            if self.find(reply_to).is_empty:
-                return
-            given = self._given[reply_to] = set()
-        for fan in route.fans:
-            if fan.peer not in given:
-                given.add(fan.peer)
-                fan.peer.given.add(reply_to)
-        for group in route.groups:
-            for member in group.members:
-                if member.peer not in given:
-                    given.add(member.peer)
-                    member.peer.given.add(reply_to)
-
-    def _tell_gone(self, subscription: Subscription) -> None:
-        if self.routes.listens(subscription.pattern):
-            return
-        address = subscription.pattern.plain.encode()
-        for peer in self._given.pop(address, ()):
-            peer.given.discard(address)
-            if peer is not subscription.peer:
-                peer.send_frame(frames.frame(frames.GONE, address))
+        self._callers.end(subscription)
 
     def forget(self, peer: Client, subscriptions: Iterable[Subscription]) -> None:
         """Let go of a client that has gone, and of its subscriptions."""
@@ -215,10 +202,7 @@ class Switchboard:
         self.counts.dropped += peer.dropped
         for subscription in list(subscriptions):
             self.unsubscribe(subscription)
-        for address in peer.given:
-            if given := self._given.get(address):
-                given.discard(peer)
-        peer.given.clear()
+        self._callers.forget(peer)
         self._held_back.discard(peer)
         self.flush()
 

@@ -7,7 +7,7 @@ A file that is damaged may hold any value anywhere: what is of the wrong type ra
 import json
 import sqlite3
 from collections.abc import Callable
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, cast
 
 from hms_bus.errors import LogCorruptError
@@ -18,6 +18,11 @@ from hms_bus.log.selection import Selection
 # How many positions one page searches at most: bounds the time that a thread is away, and that it
 # holds its view of the file, when little is found.
 _REACH = 20_000
+
+_PAGE_BYTES = 4 * 2**20
+"""A page ends early once its documents have that many bytes: who reads slowly holds one page."""
+
+_ROWS_AT_ONCE = 64
 
 
 class TopicSet:
@@ -100,8 +105,9 @@ class SqliteTable:
             (first, last, *values, limit),
         )
         rows: list[Row] = []
+        is_cut = False
         try:
-            rows.extend(cursor)
+            is_cut = _fill(rows, cursor)
         except sqlite3.DatabaseError:
             # A damaged page: what came before it is good, and the next page begins at it.
             if not rows:
@@ -109,7 +115,7 @@ class SqliteTable:
             return rows, rows[-1][0]
         if rows and not _are_sound(rows):
             return self._sound_ones(rows)
-        if len(rows) == limit:
+        if is_cut or len(rows) == limit:
             return rows, rows[-1][0]
         return rows, first if backwards else last
 
@@ -134,6 +140,20 @@ class SqliteTable:
             conditions.append(f" AND ({' OR '.join(['instr(document, ?)'] * len(group))})")
             values += group
         return "".join(conditions), values
+
+
+def _fill(rows: list[Row], cursor: sqlite3.Cursor) -> bool:
+    """Add what the cursor has; return whether it may have more. Keeps what came before an error."""
+    size, count = 0, 1
+    while size <= _PAGE_BYTES:
+        start = len(rows)
+        rows.extend(islice(cursor, count))
+        if len(rows) < start + count:
+            return False
+        size += sum(len(row[2]) for row in rows[start:] if type(row[2]) is bytes)
+        count = min(2 * count, _ROWS_AT_ONCE)
+    cursor.close()
+    return True
 
 
 def _are_sound(rows: list[Row]) -> bool:

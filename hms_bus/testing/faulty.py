@@ -276,6 +276,10 @@ class _CutSink:
         """Call `notify` when the sink behind is idle."""
         self._sink.on_idle(notify)
 
+    def on_room(self, notify: Callable[[], None]) -> None:
+        """Pass on to the sink behind."""
+        self._sink.on_room(notify)
+
     def interrupt(self, address: str | None) -> None:
         """Tell the sink behind."""
         self._sink.interrupt(address)

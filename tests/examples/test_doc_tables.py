@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from hms_bus import Bus, errors
-from hms_bus.bus.mailbox import Overflow
+from hms_bus.abc import Overflow
 from hms_bus.config import ENVIRONMENT_PREFIX, BusConfig
 from hms_bus.envelope import ATTRIBUTES
 from hms_bus.errors import BusError, StatusError

@@ -105,6 +105,7 @@ class _Passing:
         self.sink = sink
         self.offer: Callable[[Envelope, str | None], Awaitable[None] | None] = sink.offer
         self.on_idle: Callable[[Callable[[], None]], None] = sink.on_idle
+        self.on_room: Callable[[Callable[[], None]], None] = sink.on_room
         self.interrupt: Callable[[str | None], None] = sink.interrupt
 
     @property

@@ -5,9 +5,10 @@
 | `publish` | `kept POSITION N ID` once the log has acknowledged it; `asked N` |
 | `listen` | `SUBSCRIPTION SOURCE N KEY` for each message that it has handled |
 | `follow` | `read POSITION SOURCE N` for each record of the log |
+| `consume` | as `listen`, with one subscription |
 
-Each writes `ready` first, when its bus is open. Publishers end well on SIGTERM, the others when the
-log holds a message on `END`.
+Each notes `ready` when its bus is open. Publishers and consumers end well on SIGTERM, the others when
+the log holds a message on `END`.
 """
 
 import asyncio
@@ -22,13 +23,18 @@ from typing import Any
 from msgspec import Struct
 
 from hms_bus import Bus, Message
+from hms_bus.abc import Overflow
 from hms_bus.errors import DisconnectedError, EnvironmentFailure, RemoteError
 from hms_bus.ipc.places import RUNTIME_DIR
 
+LOGGED = "kept.>"
 END = "kept.end"
+"""The last topic of the log."""
+LONGEST_LIFE_S = 600
 IN_FLIGHT = 64
 """Messages for the log that a publisher has under way."""
 KEYS = ("a", "b", "c")
+
 
 class Load(Struct, frozen=True):
     """What is published: the number of its publisher, counted from 1, and some weight."""
@@ -38,20 +44,26 @@ class Load(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """What a program is told: who it is, where the hub is, and where its notes go."""
+    """What a program is told: who it is, where the hub is, and where its notes go.
+
+    `pattern` and `overflow` are those of a consumer's subscription.
+    """
 
     program: str
     source: str
     url: str
-    log: str
+    log: str | None = None
     notes: Path
     errors: Path
     runtime: str
-    seed: int
+    seed: int = 0
+    pattern: str = ""
+    overflow: Overflow = "block"
 
 
 def play(part: Part) -> None:
     """Be the program of `part`, in a process of its own."""
+    signal.alarm(LONGEST_LIFE_S)
     os.environ[RUNTIME_DIR] = part.runtime
     errors = os.open(part.errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(errors, 2)
@@ -70,7 +82,14 @@ class Notes:
 
 
 def _bus(part: Part) -> Bus:
-    return Bus(part.url, log=part.log, source=part.source, logged=("kept.>",), max_queue=100)
+    return Bus(part.url, log=part.log, source=part.source, logged=(LOGGED,), max_queue=100)
+
+
+def _stopped() -> asyncio.Event:
+    """Return what is set on SIGTERM."""
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    return stopped
 
 
 # -- publishing --------------------------------------------------------------------------------
@@ -78,8 +97,7 @@ def _bus(part: Part) -> Bus:
 
 async def publish(part: Part) -> None:
     """Publish on logged topics and on others, and ask, as fast as the others allow."""
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    stopped = _stopped()
     notes, chance = Notes(part.notes), random.Random(part.seed)
     async with _bus(part) as bus:
         notes.add("ready")
@@ -115,7 +133,9 @@ async def _pass(bus: Bus, chance: random.Random, stopped: asyncio.Event) -> None
             return
         load = Load(n, "x" * chance.choice((0, 100, 10_000)))
         try:
-            await bus.publish(f"plain.{chance.choice('xy')}", load, partitionkey=chance.choice(KEYS))
+            await bus.publish(
+                f"plain.{chance.choice('xy')}", load, partitionkey=chance.choice(KEYS)
+            )
         except DisconnectedError:
             await asyncio.sleep(0.001)
         if n % 20 == 0:
@@ -179,6 +199,19 @@ async def listen(part: Part) -> None:
         await ended.wait()
 
 
+async def consume(part: Part) -> None:
+    """Listen in one way, with a small queue, until SIGTERM."""
+    bus, notes, stopped = _bus(part), Notes(part.notes), _stopped()
+
+    @bus.subscribe(part.pattern, overflow=part.overflow, max_queue=10)
+    async def note(msg: Message) -> None:
+        notes.add("note", msg.source, msg.decode(Load).n, msg.envelope.partitionkey)
+
+    async with bus:
+        notes.add("ready")
+        await stopped.wait()
+
+
 async def follow(part: Part) -> None:
     """Read the log from its beginning, and go on with what comes, until `END`."""
     notes = Notes(part.notes)
@@ -194,4 +227,5 @@ _PROGRAMS: dict[str, Callable[[Part], Coroutine[Any, Any, None]]] = {
     "publish": publish,
     "listen": listen,
     "follow": follow,
+    "consume": consume,
 }

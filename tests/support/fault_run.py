@@ -12,16 +12,13 @@ machine.
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,78 +28,17 @@ from hms_bus.filelock import FileLock, try_lock
 from hms_bus.ipc.places import RUNTIME_DIR, find_place
 from hms_bus.transports.ipc.asking import ask
 from tests.support import fault_checks as checks
-from tests.support.fault_programs import END, LOGGED, Load, Part, play
+from tests.support.fault_actors import PATIENCE_S, PAUSE_S, Actor
+from tests.support.fault_programs import END, LOGGED, Load, Part
 from tests.support.hub_process import is_failure
-from tests.support.programs import LOST_WORK
-
-PATIENCE_S = 60.0
-"""How long a run waits for what must come."""
 
 MEMORY_MARGIN = 24 * 2**20
 """Bytes that a hub may have more after its load than when it was warm."""
 
 _CAST = ("publish", "listen", "follow", "listen", "publish")
 _CONDUCTOR = "/load/conductor"
-_PAUSE_S = 0.01
 _CALM_MESSAGES = 300
 """What is acknowledged while nothing is broken, before and after the faults that count."""
-
-
-class Actor:
-    """One program, in a process of its own."""
-
-    def __init__(self, part: Part, process: ForkServerProcess) -> None:
-        self.part = part
-        self.process = process
-        self.is_stopped = False
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self.process.pid is not None
-        return self.process.pid
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether its bus is open."""
-        self.check_lives()
-        return self.part.notes.exists() and self.part.notes.stat().st_size > 0
-
-    @property
-    def acknowledged(self) -> int:
-        """How many of its messages are in the log, as far as it knows."""
-        return sum(line[0] == "kept" for line in checks.lines_of(self.part.notes))
-
-    @property
-    def errors(self) -> str:
-        """What it has written to its standard error."""
-        return self.part.errors.read_text() if self.part.errors.exists() else ""
-
-    def check_lives(self) -> None:
-        """Raise `AssertionError` if it has ended, with its last words."""
-        status = self.process.exitcode
-        assert status is None, f"{self.part.source} has ended with {status}: {self.errors}"
-
-    def stop(self) -> None:
-        """Let it stand still."""
-        self.is_stopped = True
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it run again."""
-        self.is_stopped = False
-        os.kill(self.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it violently."""
-        self.process.kill()
-        self.process.join()
-
-    def wait(self) -> None:
-        """Return when it has ended, which must be by itself and well."""
-        self.process.join(PATIENCE_S)
-        status = self.process.exitcode
-        assert status == 0, f"{self.part.source} has ended with {status}: {self.errors}"
 
 
 class FaultRun:
@@ -121,6 +57,7 @@ class FaultRun:
         self._numbers = count(1)
         self._living: list[Actor] = []
         self._dead: list[Actor] = []
+        self._ended: list[Actor] = []
         self._subscriptions: dict[str, int] = {}
         self._killed_hub = 0
         self._sound_from = 0
@@ -136,7 +73,7 @@ class FaultRun:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for actor in (*self._living, *self._dead):
+        for actor in (*self._living, *self._dead, *self._ended):
             actor.kill()
 
     # -- faults --------------------------------------------------------------------------------
@@ -155,7 +92,9 @@ class FaultRun:
             for actor in self._living:
                 if actor.is_stopped and self._chance.random() < 0.5:
                     actor.go_on()
-            [deed] = self._chance.choices([deed for deed, _ in deeds], [often for _, often in deeds])
+            [deed] = self._chance.choices(
+                [deed for deed, _ in deeds], [often for _, often in deeds]
+            )
             deed()
 
     def _kill_publisher(self) -> None:
@@ -179,14 +118,161 @@ class FaultRun:
             self.done["stop reader"] += 1
 
     def _stop_hub(self) -> None:
-        with self._hub() as pid:
+        if pid := self._hub_pid():
             os.kill(pid, signal.SIGSTOP)
             time.sleep(self._chance.uniform(0.02, 0.2))
             os.kill(pid, signal.SIGCONT)
             self.done["stop hub"] += 1
 
     def _kill_hub(self) -> None:
-        with self._hub() as pid:
+        if pid := self._hub_pid():
             os.kill(pid, signal.SIGKILL)
             self._killed_hub = pid
             self.done["kill hub"] += 1
+
+    def _hub_pid(self) -> int | None:
+        """Return the process that has the hub's place, if one has it since the last was killed."""
+        try:
+            pid = json.loads(self._place.lock.read_text())["pid"]
+        except (OSError, ValueError):
+            return None  # nobody has, or it is just being written
+        return None if pid == self._killed_hub else pid
+
+    # -- quiet ---------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Let everybody go on; return when all who live are back at the hub, and nobody else."""
+        for actor in self._living:
+            if actor.is_stopped:
+                actor.go_on()
+        self._until(lambda: self._is_complete(self._try_status()))
+
+    def calm(self) -> None:
+        """Return when the log has taken in some more of each publisher, undisturbed."""
+        before = {actor: actor.acknowledged for actor in self._of("publish")}
+        self._until(
+            lambda: all(
+                actor.acknowledged >= count + _CALM_MESSAGES for actor, count in before.items()
+            )
+        )
+
+    def hub_memory(self) -> int:
+        """Return how many bytes of memory the hub has."""
+        text = Path(f"/proc/{self._hub_pid()}/statm").read_text()
+        return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def expect_all_from_here(self) -> None:
+        """From now on listeners must miss nothing: nobody is disturbed any more."""
+        self._sound_from = self._status()["log"]["position"]
+
+    def end_load(self) -> dict[str, Any]:
+        """Let the publishers end; return the hub's figures when it has nothing left to do."""
+        for actor in self._of("publish"):
+            actor.process.terminate()
+        self._let_end("publish")
+        self._until(
+            lambda: (
+                self._is_complete(status := self._try_status())
+                and status["totals"]["queued_bytes"] == 0
+            )
+        )
+        return self._status()
+
+    def end(self) -> None:
+        """Let a new bus work at once; then let all end, the hub last."""
+        asyncio.run(self._publish_the_last())
+        self._let_end("listen", "follow")
+        asyncio.run(ask(self._url, "stop"))
+        self._until(self._is_free)
+
+    async def _publish_the_last(self) -> None:
+        async with Bus(self._url, log=self._log, source=_CONDUCTOR, logged=(LOGGED,)) as bus:
+            assert await bus.request("square.get", 12, returns=int) == 144
+            async with bus.subscribe("plain.conductor") as heard:
+                await bus.publish("plain.conductor", Load(1), partitionkey="a")
+                assert (await anext(heard)).decode(Load) == Load(1)
+            await bus.publish(END, Load(1), partitionkey="a")
+
+    def check(self) -> int:
+        """Check what is left when all have ended; return how much was acknowledged."""
+        records = asyncio.run(checks.read_log(self._log))
+        checks.check_log(records)
+        acknowledged = 0
+        for actor in (*self._ended, *self._dead):
+            notes, source = actor.part.notes, actor.part.source
+            acknowledged += checks.check_acknowledged(notes, source, records)
+            checks.check_words(actor.errors)
+        checks.check_followed(self._ended_of("follow"), records)
+        checks.check_listeners(
+            self._ended_of("listen"),
+            [actor.part.notes for actor in self._dead if actor.part.program == "listen"],
+            records,
+            sound_from=self._sound_from,
+        )
+        words = self._place.hub_log.read_text()
+        assert not is_failure(words), words
+        return acknowledged
+
+    def _ended_of(self, program: str) -> list[Path]:
+        """Return the notes of those who were never killed."""
+        return [actor.part.notes for actor in self._ended if actor.part.program == program]
+
+    # -- who is there --------------------------------------------------------------------------
+
+    def _start(self, program: str) -> None:
+        name = f"{program}-{next(self._numbers)}"
+        part = Part(
+            program=program,
+            source=f"/load/{name}",
+            url=self._url,
+            log=self._log,
+            notes=self._folder / f"{name}.notes",
+            errors=self._folder / f"{name}.errors",
+            runtime=os.environ[RUNTIME_DIR],
+            seed=self._chance.randrange(2**32),
+        )
+        self._living.append(Actor(part))
+
+    def _of(self, *programs: str) -> list[Actor]:
+        return [actor for actor in self._living if actor.part.program in programs]
+
+    def _let_end(self, *programs: str) -> None:
+        for actor in self._of(*programs):
+            actor.wait()
+            self._living.remove(actor)
+            self._ended.append(actor)
+
+    def _is_complete(self, status: dict[str, Any]) -> bool:
+        """Whether all who live are at the hub, as they were at the beginning, and nobody else."""
+        there = {
+            client["pid"]: len(client["subscriptions"])
+            for client in status["clients"]
+            if client["pid"] != os.getpid()
+        }
+        return there == {
+            actor.pid: self._subscriptions[actor.part.program] for actor in self._living
+        }
+
+    def _status(self) -> dict[str, Any]:
+        return asyncio.run(ask(self._url, "status"))
+
+    def _try_status(self) -> dict[str, Any]:
+        try:
+            return self._status()
+        except BusError:
+            return {"clients": []}
+
+    def _is_free(self) -> bool:
+        taken = try_lock(self._place.lock, mode=0o600)
+        if isinstance(taken, FileLock):
+            taken.release()
+        return isinstance(taken, FileLock)
+
+    def _until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what others do. Raises `AssertionError` when one of them ends meanwhile."""
+        ends = time.monotonic() + PATIENCE_S
+        while not holds():
+            for actor in self._living:
+                actor.check_lives()
+            assert time.monotonic() < ends, f"after {self.done} it never came so far"
+            time.sleep(PAUSE_S)

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hms_bus.errors import ConnectError
 from hms_bus.ipc.places import Place, find_place
 from hms_bus.transports.ipc.asking import ask
 
@@ -36,20 +37,27 @@ class HubProcess:
         """What it has written so far."""
         return self._words.read_text()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
     async def status(self) -> dict[str, Any]:
         """Return its figures."""
         return await ask(self.place.url, "status")
 
     async def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return its figures once they are as `holds` wants them."""
+        """Return its figures, or those of its successor, once they are as `holds` wants them."""
         figures: dict[str, Any] = {}
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not holds(figures := await self.status()):
+                while True:
+                    with suppress(ConnectError):
+                        if holds(figures := await self.status()):
+                            return figures
                     await asyncio.sleep(_PAUSE_S)
         except TimeoutError:
             raise AssertionError(f"the hub never came so far; at last: {figures}") from None
-        return figures
 
     def kill(self) -> None:
         """End it violently."""
@@ -85,13 +93,41 @@ def running_hub(
     """Run a hub in the runtime folder of the test, `config` being its hub.toml.
 
     A hub that is there at the end must end well on SIGTERM; in any case it must not have failed.
+    Blocks meanwhile: for clients that are still there in an event loop, see `serving_hub`.
     """
+    hub = _start(url, config, arguments)
+    try:
+        yield hub
+        if hub.is_running:
+            hub.process.terminate()
+            _check_end(hub, hub.process.wait(PATIENCE_S))
+        assert not is_failure(hub.words), hub.words
+    finally:
+        hub.kill()
+
+
+@asynccontextmanager
+async def serving_hub(
+    *arguments: str, url: str = "ipc://test", config: str | None = None
+) -> AsyncGenerator[HubProcess]:
+    """Run a hub as `running_hub` does; its clients may go on until it has ended."""
+    hub = _start(url, config, arguments)
+    try:
+        yield hub
+        if hub.is_running:
+            _check_end(hub, await hub.end())
+        assert not is_failure(hub.words), hub.words
+    finally:
+        hub.kill()
+
+
+def _start(url: str, config: str | None, arguments: tuple[str, ...]) -> HubProcess:
     place = find_place(url.removeprefix("ipc://"))
-    folder = place.folder
-    folder.mkdir(mode=0o700, exist_ok=True)
-    words = folder / f"{place.socket.stem}.words"
-    settings = folder / f"{place.socket.stem}.toml"
+    place.folder.mkdir(mode=0o700, exist_ok=True)
+    beside = place.folder.parent
+    words = beside / f"{place.socket.stem}.words"
     if config is not None:
+        settings = beside / f"{place.socket.stem}.toml"
         settings.write_text(config)
         settings.chmod(0o600)
         arguments = ("--config", str(settings), *arguments)
@@ -100,20 +136,19 @@ def running_hub(
             [sys.executable, "-m", "hms_bus.hub", "--listen", place.url, *arguments],
             stdout=output,
             stderr=output,
-            cwd=folder,
+            cwd=beside,
         )
     hub = HubProcess(place, process, words)
     try:
         _wait_until_ready(hub)
-        yield hub
-        if process.poll() is None:
-            process.terminate()
-            status = process.wait(PATIENCE_S)
-            assert status == 0, f"the hub ended with status {status}:\n{hub.words}"
-        assert not is_failure(hub.words), hub.words
-    finally:
-        process.kill()
-        process.wait()
+    except BaseException:
+        hub.kill()
+        raise
+    return hub
+
+
+def _check_end(hub: HubProcess, status: int) -> None:
+    assert status == 0, f"the hub ended with status {status}:\n{hub.words}"
 
 
 def is_failure(words: str) -> bool:

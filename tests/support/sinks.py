@@ -24,12 +24,16 @@ class Taking:
         self.room = room
         self.taken: list[tuple[Envelope, str | None]] = []
         self.told_when_idle: list[Callable[[], None]] = []
+        self.told_when_roomy: list[Callable[[], None]] = []
         self.interrupts: list[str | None] = []
         self.waits_for: Awaitable[None] | None = None
         self.is_full = False
 
     def on_idle(self, notify: Callable[[], None]) -> None:
         self.told_when_idle.append(notify)
+
+    def on_room(self, notify: Callable[[], None]) -> None:
+        self.told_when_roomy.append(notify)
 
     def interrupt(self, address: str | None) -> None:
         self.interrupts.append(address)

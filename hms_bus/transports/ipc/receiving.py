@@ -1,7 +1,8 @@
 """What a client receives: its subscriptions, what is offered to their sinks, and the credit for it.
 
-A sink that lets publishers wait has room for so many messages. The hub is told that number and one
-more: with the message that does not fit, the sink tells when there is room again.
+A sink that lets publishers wait has room for so many messages. The hub gets credit for that number,
+and when half of it is used up, again what has become free, once that is at least half: so credit
+travels in large pieces, also when the sink is always nearly full.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count as counting
 
 from hms_bus import plugins
-from hms_bus.abc import Codec, Sink
+from hms_bus.abc import Codec, Overflow, Sink
 from hms_bus.bounces import returned
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
@@ -30,20 +31,24 @@ from hms_bus.transports.ipc.client import Call, Client
 logger = logging.getLogger("hms_bus")
 
 _SOURCE = "/hub"
+_DROPS: Overflow = "drop_newest"
+"""What the hub is told of a sink that is never full: beyond what the hub can hold, it drops."""
+
 _MAX_HANDLED = 2**32 - 1
 
 
 class Entry:
     """One subscription of this client.
 
-    `outstanding` is the credit that the hub has not used up, `waits` whether the sink will tell
-    when it has room again.
+    `outstanding` is the credit that the hub has not used up, `waits` whether the sink is to tell
+    when it has room for more.
     """
 
     __slots__ = (
         "group",
         "is_limited",
         "is_touched",
+        "limit",
         "number",
         "offer",
         "opened",
@@ -70,7 +75,7 @@ class Entry:
         self.sink = sink
         self.group = group
         self.offer = sink.offer
-        self.is_limited = sink.overflow == "block" and sink.room is not None
+        self.limit = sink.room if sink.overflow == "block" else None
         self.outstanding = 0
         self.taken = 0
         self.reported = 0
@@ -80,14 +85,15 @@ class Entry:
     def begin(self) -> Subscribe:
         """Return what the hub is told when the subscription begins, or begins again."""
         self.taken = self.reported = 0
-        self.outstanding = (self.sink.room or 0) + 1 if self.is_limited else 0
+        self.waits = False
+        self.outstanding = 0 if self.limit is None else self._room()
         return Subscribe(
             subscription=self.number,
             pattern=self.pattern,
             group=self.group,
             answers=self.sink.answers,
-            overflow=self.sink.overflow,
-            credit=self.outstanding if self.is_limited else None,
+            overflow=_DROPS if self._never_holds_back else self.sink.overflow,
+            credit=None if self.limit is None else self.outstanding,
         )
 
     def note_begun(self, done: asyncio.Future[None]) -> None:
@@ -105,14 +111,23 @@ class Entry:
         elif error is not None:
             logger.error("the subscription to %r is lost: %s", self.pattern, error)
 
+    def _room(self) -> int:
+        return self.sink.room or 0
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the hub should get more credit as soon as there is room."""
+        return self.limit is not None and not self.waits and self.outstanding <= self.limit // 2
+
+    @property
+    def _never_holds_back(self) -> bool:
+        return self.limit is None and self.sink.overflow == "block"
+
     def more_credit(self) -> int:
-        """Return how much credit is to be given now; it counts as given."""
-        if not self.is_limited or self.waits:
+        """Return how much credit can be given now; it counts as given."""
+        if self.limit is None:
             return 0
-        room = self.sink.room or 0
-        if self.outstanding > room // 2:
-            return 0
-        more = max(0, room + 1 - self.outstanding)
+        more = max(0, self._room() - self.outstanding)
         self.outstanding += more
         return more
 
@@ -241,21 +256,17 @@ class Inlet:
             if envelope is None:
                 continue
             try:
-                room = offer(envelope, reply_to)
+                offer(envelope, reply_to)
             except QueueFullError as error:
                 logger.warning("%s; the message %s is dropped", error, envelope.id)
-                continue
-            if room is not None and not entry.waits:
-                self._wait_for_room(entry, room)
 
-    def _offer(self, entry: Entry, envelope: Envelope, reply_to: str | None) -> None:
+    @staticmethod
+    def _offer(entry: Entry, envelope: Envelope, reply_to: str | None) -> None:
         try:
-            room = entry.offer(envelope, reply_to)
+            # Who publishes waits for the hub; what this returns is the room that credit speaks of.
+            entry.offer(envelope, reply_to)
         except QueueFullError as error:
             logger.warning("%s; the message %s is dropped", error, envelope.id)
-            return
-        if room is not None and not entry.waits:
-            self._wait_for_room(entry, room)
 
     def _decode_one(self, document: bytes, address: bytes) -> Envelope | None:
         first = document[0]
@@ -275,15 +286,6 @@ class Inlet:
         envelope = decode(document)
         self._decode, self._first_byte = decode, document[0]
         return envelope
-
-    def _wait_for_room(self, entry: Entry, room: Awaitable[None]) -> None:
-        entry.waits = True
-
-        def go_on(_: asyncio.Future[None]) -> None:
-            entry.waits = False
-            self._give_credit([entry])
-
-        asyncio.ensure_future(room).add_done_callback(go_on)
 
     def _on_offer(self, content: bytes) -> None:
         ask = frames.read_u32(content)
@@ -313,16 +315,22 @@ class Inlet:
             touched, self._touched = self._touched, []
             for entry in touched:
                 entry.is_touched = False
-            self._give_credit(touched)
+                if entry.is_low:
+                    self._give_when_roomy(entry)
 
-    def _give_credit(self, entries: Sequence[Entry]) -> None:
-        given: list[tuple[int, int, int]] = []
-        for entry in entries:
-            more = entry.more_credit()
-            if more:
-                given.append((entry.number, more, entry.newly_handled()))
-        if given:
-            self._send_credit(given)
+    def _give_when_roomy(self, entry: Entry) -> None:
+        entry.waits = True
+
+        def give() -> None:
+            entry.waits = False
+            if entry.number not in self._entries:
+                return
+            if more := entry.more_credit():
+                self._send_credit([(entry.number, more, entry.newly_handled())])
+            if entry.outstanding <= 0:
+                self._give_when_roomy(entry)  # what came meanwhile has filled it again
+
+        entry.sink.on_room(give)
 
     def _note_idle(self, entry: Entry) -> None:
         """Tell the hub, once in a turn, that a member of a group has nothing left to do."""
@@ -333,7 +341,7 @@ class Inlet:
     def _tell_idle(self) -> None:
         idle, self._idle = self._idle, {}
         given = [
-            (entry.number, entry.more_credit(), handled)
+            (entry.number, entry.more_credit() if entry.is_low else 0, handled)
             for entry in idle
             if entry.number in self._entries and (handled := entry.newly_handled())
         ]

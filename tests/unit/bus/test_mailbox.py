@@ -100,6 +100,31 @@ async def test_waiting_publishers_go_on_when_half_is_free() -> None:
     assert second.done()
 
 
+async def test_who_asks_is_told_once_when_half_is_free() -> None:
+    box = Box(limit=4)
+    box.offer("a", "b", "c", "d")
+    told: list[int] = []
+    box.mailbox.on_room(lambda: told.append(len(box.mailbox)))
+    box.mailbox.take()
+    await asyncio.sleep(0)
+    assert told == []
+    box.mailbox.take()
+    await asyncio.sleep(0)
+    assert told == [2]
+    box.mailbox.take()
+    await asyncio.sleep(0)
+    assert told == [2]
+
+
+async def test_who_asks_while_half_is_free_is_told_soon() -> None:
+    box = Box(limit=4)
+    told = asyncio.Event()
+    box.mailbox.on_room(told.set)
+    assert not told.is_set()
+    await asyncio.sleep(0)
+    assert told.is_set()
+
+
 async def test_a_publisher_that_gave_up_leaves_its_message_and_disturbs_nobody() -> None:
     box = Box(limit=1)
     _, given_up, patient = box.offer("a", "b", "c")
