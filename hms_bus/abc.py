@@ -12,6 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 from msgspec import Struct
 
 from hms_bus.envelope import Envelope
+from hms_bus.errors import BusError
 
 Capability = Literal[
     "groups",
@@ -100,6 +101,13 @@ class Sink(Protocol):
         """Learn that nobody is at `address` any more, `None`: that the line was cut.
 
         What waits for something from there, or is done for whoever asked from there, ends.
+        """
+        ...
+
+    def fail(self, error: BusError, /) -> None:
+        """Learn that nothing will be offered any more, although nobody has unsubscribed.
+
+        Whoever waits for a message gets `error`, behind what was accepted before.
         """
         ...
 

@@ -59,7 +59,7 @@ DecodeReason = Literal[
 ]
 """Why an input was refused, the same words in every language (spec/envelope.md)."""
 
-Action = Literal["publish", "subscribe", "append", "read", "stop"]
+Action = Literal["publish", "subscribe", "append", "read", "status", "verify", "stop"]
 """What takes a right at a hub."""
 
 
@@ -224,6 +224,10 @@ def _described(action: Action, topic: str | None) -> str:
     match action:
         case "stop":
             return "stop the hub: that takes an admin"
+        case "status":
+            return "see the figures of the hub: that takes an admin"
+        case "verify":
+            return "have all of the log checked: that takes an admin"
         case "read" if topic is None:
             return "read all of the log: that takes the right to subscribe to '>' and '$reply.>'"
         case "read":

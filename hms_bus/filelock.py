@@ -1,19 +1,23 @@
 """Lock files: at most one holder among the processes of a machine, and a name for whoever it is.
 
-The lock is the kernel's (`flock`), so it goes with the process that held it, however that ended,
+The lock is the kernel's, so it goes with the process that held it, however that ended,
 and it holds against a second opening in the same process as well. What stands in the file is only
 there to be read by people. All of it blocks, shortly: it belongs into a thread.
 """
 
-import fcntl
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from hms_bus import kernellock
 from hms_bus.ids import stamp
+
+OPEN_FLAGS: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""For files that others may have put there, as far as the system knows them."""
 
 
 class FileLock:
@@ -29,9 +33,11 @@ class FileLock:
         A file of that name that is not the held one is another holder's, and stays.
         """
         if _is_same_file(self._path, self._descriptor):
-            self._path.unlink(missing_ok=True)
+            # Windows removes no file that is open; there it stays, and says who had it last.
+            with suppress(PermissionError):
+                self._path.unlink(missing_ok=True)
         # Closing would leave the lock with a child process that was forked meanwhile.
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        kernellock.let_go(self._descriptor)
         os.close(self._descriptor)
 
 
@@ -42,22 +48,34 @@ def try_lock(path: Path, *, mode: int) -> FileLock | str:
     whoever made it choose a file to be overwritten. Raises `OSError`.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, mode)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not kernellock.take(descriptor):
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                holder = _describe(os.read(descriptor, _MAX_BYTES))
+                os.close(descriptor)
+                return holder
             is_ours = _is_same_file(path, descriptor)
             if is_ours:
                 _write_holder(descriptor)
-        except BlockingIOError:
-            holder = _describe(os.pread(descriptor, _MAX_BYTES, 0))
-            os.close(descriptor)
-            return holder
         except BaseException:
             os.close(descriptor)
             raise
         if is_ours:
             return FileLock(path, descriptor)
         # The one before removed the file between our open and our lock: that one guards nothing.
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock. Takes it for a moment if nobody does. Raises `OSError`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS)
+    except FileNotFoundError:
+        return False
+    try:
+        return kernellock.is_taken(descriptor)
+    finally:
         os.close(descriptor)
 
 
@@ -88,7 +106,8 @@ def _write_holder(descriptor: int) -> None:
         "since": now,
     }
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, msgspec.json.encode(document) + b"\n", 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, msgspec.json.encode(document) + b"\n")
 
 
 def _describe(content: bytes) -> str:

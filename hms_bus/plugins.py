@@ -50,12 +50,18 @@ class Address(Struct, frozen=True, kw_only=True):
     path: str
     options: Mapping[str, str]
 
+    @property
+    def bare_url(self) -> str:
+        """The URL without its options: what messages show, since an option may be a secret."""
+        return _without_options(self.url)
+
     def only(self, *known: str) -> Mapping[str, str]:
         """Return `options`. Raises `ConfigError` when one is not among `known`."""
         for name in self.options:
             if name not in known:
                 raise ConfigError(
-                    f"{self.url!r}: unknown option {name!r}; known: {', '.join(known) or 'none'}"
+                    f"{self.bare_url!r}: unknown option {name!r}; "
+                    f"known: {', '.join(known) or 'none'}"
                 )
         return self.options
 
@@ -64,7 +70,10 @@ def parse_address(url: str) -> Address:
     """Parse a transport's or log's URL. Raises `ConfigError`."""
     scheme, colon, rest = url.partition(":")
     if not colon or not scheme:
-        raise ConfigError(f"{url!r} is no URL: write scheme:path, as in direct:// or sqlite:run.db")
+        raise ConfigError(
+            f"{_without_options(url)!r} is no URL: write scheme:path, as in direct:// or "
+            "sqlite:run.db"
+        )
     path, _, query = rest.partition("?")
     return Address(
         url=url,
@@ -72,6 +81,10 @@ def parse_address(url: str) -> Address:
         path=unquote(path.removeprefix("//")),
         options=dict(parse_qsl(query, keep_blank_values=True)),
     )
+
+
+def _without_options(url: str) -> str:
+    return url.partition("?")[0]
 
 
 class TransportOpener(Protocol):

@@ -273,6 +273,7 @@ def _returned() -> Iterator[Row]:
     asking = block("quotes.get", reply_to="$inbox.1")
     yield "no-responders", "Nobody answers there.", {"reason": 1, "messages": asking}
     yield "denied", "Without the right to.", {"reason": 2, "messages": block(CREATED)}
+    yield "dropped", "A full queue has dropped it.", {"reason": 3, "messages": asking}
 
 
 def _done() -> Iterator[Row]:

@@ -14,6 +14,7 @@ from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.protocol import CANCEL, CONTROL_TOPIC, CREDIT, END, error_of
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
+    BusError,
     DeadlineExceededError,
     DecodeError,
     DisconnectedError,
@@ -85,6 +86,11 @@ class Inbox:
                         f"{what} while a request was under way: the outcome is unknown"
                     )
                 )
+
+    def fail(self, error: BusError) -> None:
+        """Fail whoever waits: no reply can come any more."""
+        for pending in self.waiting.values():
+            pending.fail(error)
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> None:
         """Hand a reply to its waiter."""

@@ -14,7 +14,7 @@ from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.protocol import CANCEL, CREDIT
 from hms_bus.bus.subscription import EXPIRED, is_expired
 from hms_bus.envelope import Envelope
-from hms_bus.errors import NoRespondersError, RemoteError, StatusError
+from hms_bus.errors import BusError, NoRespondersError, RemoteError, StatusError
 from hms_bus.ids import parse_time
 
 Invoke = Callable[[Envelope, str | None], Awaitable[Any]]
@@ -124,6 +124,9 @@ class Service:
                 for call in calls.values():
                     if call.reply_to == address:
                         call.expire()
+
+    def fail(self, error: BusError) -> None:
+        """Go on: what is under way ends by itself, or when its caller has gone."""
 
     def _remember_unwanted(self, request_id: str) -> None:
         """Note a request that may still wait in a queue here, so that it is not begun."""

@@ -11,6 +11,7 @@ from hms_bus.bus.message import Message
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.bus.subscription import Options, is_expired
 from hms_bus.envelope import Envelope
+from hms_bus.errors import BusError
 from hms_bus.topics import Pattern
 
 
@@ -19,7 +20,7 @@ class MessageStream:
 
     A message counts as handled when the next one is asked for. Until then it is the cause of what
     the loop's body publishes. The iterator ends when its scope does, and when the bus is closed,
-    behind what was accepted before.
+    behind what was accepted before. It raises why when the transport lets nobody in any more.
     """
 
     answers = False
@@ -33,6 +34,7 @@ class MessageStream:
         self._holds_one = False
         self._is_closed = False
         self._has_ended = False
+        self._failure: BusError | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._has_more_readers = False
         self._idle: list[Callable[[], None]] = []
@@ -64,6 +66,11 @@ class MessageStream:
     def interrupt(self, address: str | None) -> None:
         """Go on: what was accepted is read, whoever sent it."""
 
+    def fail(self, error: BusError) -> None:
+        """End the iteration with `error`, behind what has been accepted so far."""
+        self._failure = error
+        self.end()
+
     def __aiter__(self) -> Self:
         return self
 
@@ -77,6 +84,8 @@ class MessageStream:
                 raise StopAsyncIteration
             item = self._mailbox.take()
             if item is None:
+                if self._failure is not None:
+                    raise self._failure
                 if self._has_ended:
                     raise StopAsyncIteration
                 await self._mailbox.wait()

@@ -19,6 +19,7 @@ from hms_bus.bus.keyed import KeyedOrder
 from hms_bus.bus.mailbox import Item, Mailbox
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.envelope import Envelope
+from hms_bus.errors import BusError
 from hms_bus.topics import Pattern
 
 Work = Callable[[Envelope, str | None], Awaitable[Any]]
@@ -140,6 +141,9 @@ class Subscription:
 
     def interrupt(self, address: str | None) -> None:
         """Go on: what was accepted is handled, whoever sent it."""
+
+    def fail(self, error: BusError) -> None:
+        """Go on: what was accepted is handled; nobody waits here who could be told."""
 
     @property
     def _parked(self) -> int:

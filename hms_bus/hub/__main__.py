@@ -28,6 +28,8 @@ def main() -> int:
         loop_runner()(serve(settings, spawned=arguments.spawned))
     except HubLockedError:
         return 0  # another one was quicker, and clients find that one
+    except KeyboardInterrupt:
+        return 130  # asked for twice: it does not wait for its clients any more
     except BusError as error:
         print(f"hms-bus hub: {error}", file=sys.stderr)  # noqa: T201 - the program's own words
         return 2

@@ -51,6 +51,8 @@ class Appending(Struct, frozen=True, kw_only=True, eq=False):
                 found = frames.read_messages(block, 0)
                 route = known.get(found.address) or switchboard.find(found.address)
                 switchboard.deliver(route, Parcel(peer, block, 0, found, wait))
+                if switchboard.is_overfull:
+                    switchboard.check_room(peer, route)
         wait.end_one()
 
     def _answer(self, receipts: Sequence[Receipt], failure: Failure | None) -> None:

@@ -46,9 +46,7 @@ class Callers:
         if listening.is_named(reply_to.decode()):
             self._named[reply_to] = given
         else:
-            if len(self._below) >= _MAX_BELOW:
-                self._forget(next(iter(self._below)))
-            self._below[reply_to] = given
+            self._keep_below(reply_to, given)
         return given
 
     def end(self, subscription: Subscription) -> None:
@@ -62,12 +60,26 @@ class Callers:
                     self._tell(address, subscription.peer)
 
     def _tell(self, address: bytes, gone: Client) -> None:
-        if address in self._named or address in self._below:
-            if not self._find(address).is_empty:
+        if address in self._named:
+            route = self._find(address)
+            is_over = not route.is_named(address.decode())
+            if is_over and gone in route.peers:
+                # It still listens there, by a pattern; that ends some time, maybe untold.
+                self._keep_below(address, self._named.pop(address))
                 return
+        elif address in self._below:
+            is_over = self._find(address).is_empty
+        else:
+            return
+        if is_over:
             for peer in self._forget(address):
                 if peer is not gone:
                     peer.send_frame(frames.frame(frames.GONE, address))
+
+    def _keep_below(self, address: bytes, given: set[Client]) -> None:
+        if len(self._below) >= _MAX_BELOW:
+            self._forget(next(iter(self._below)))
+        self._below[address] = given
 
     def _forget(self, address: bytes) -> set[Client]:
         given = self._named.pop(address, None) or self._below.pop(address, set())

@@ -17,7 +17,7 @@ _MAX_ASKED = 4096
 class Parcel:
     """Messages on their way: `block` is what travels on, `wait` who is told when there is room."""
 
-    __slots__ = ("block", "count", "found", "reply_to", "sender", "wait")
+    __slots__ = ("asker", "block", "count", "found", "reply_to", "sender", "wait")
 
     def __init__(
         self, sender: Client, content: bytes, at: int, found: Messages, wait: Wait | None
@@ -28,6 +28,7 @@ class Parcel:
         self.found = found if not at else _shifted(found, at)
         self.count = found.count
         self.reply_to = found.reply_to
+        self.asker = sender if found.reply_to else None
         self.wait = wait
 
     def envelopes(self) -> list[bytes]:
@@ -55,18 +56,18 @@ class Delivery:
 
     def deliver(self, route: Route, parcel: Parcel) -> None:
         """Give messages to all that a route leads to."""
-        block, count, wait = parcel.block, parcel.count, parcel.wait
+        block, count, wait, asker = parcel.block, parcel.count, parcel.wait, parcel.asker
         for fan in route.fans:
             subscriptions = fan.subscriptions
             if len(subscriptions) == 1:
-                subscriptions[0].take(block, count, wait)
+                subscriptions[0].take(block, count, wait, asker)
             elif all(subscription.is_ready for subscription in subscriptions):
                 fan.peer.send(fan.head, block)
                 for subscription in subscriptions:
                     subscription.note_sent(count)
             else:
                 for subscription in subscriptions:
-                    subscription.take(block, count, wait)
+                    subscription.take(block, count, wait, asker)
         for group in route.groups:
             self.deal_out(group, parcel)
         for subscription in route.refusing:
@@ -89,7 +90,8 @@ class Delivery:
 
     def _give(self, member: Subscription, parcel: Parcel, envelopes: list[bytes]) -> None:
         if not parcel.needs_verdict_of(member):
-            member.take(parcel.part(*envelopes), len(envelopes), parcel.wait)
+            block = parcel.part(*envelopes)
+            member.take(block, len(envelopes), parcel.wait, parcel.asker)
             return
         for envelope in envelopes:
             self._offer(member, parcel.part(envelope), parcel.wait)

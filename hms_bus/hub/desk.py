@@ -12,15 +12,17 @@ from hms_bus.__about__ import __version__
 from hms_bus.errors import Action, BusError, ConfigError, RefusedError
 from hms_bus.hub.audit import Audit
 from hms_bus.hub.journal import Journal
-from hms_bus.hub.listening import PeerInfo, is_welcome, peer_of
 from hms_bus.hub.peer import Peer
+from hms_bus.hub.reads import CODECS
 from hms_bus.hub.refusals import Refusal, What
 from hms_bus.hub.rights import EVERYTHING, authenticate
 from hms_bus.hub.settings import HubSettings
 from hms_bus.hub.switchboard import Switchboard
 from hms_bus.ids import stamp
 from hms_bus.ipc import frames, session
+from hms_bus.ipc.buffers import READ_BYTES
 from hms_bus.ipc.failures import to_failure
+from hms_bus.ipc.peers import PeerInfo, is_welcome, peer_of
 from hms_bus.ipc.session import (
     Failure,
     Farewell,
@@ -39,8 +41,6 @@ _PATIENCE = 3
 
 Handler = Callable[[Peer, bytes], None]
 """What takes the frames of a client."""
-
-_CODECS = ["json", "cbor", "protobuf"]
 
 
 class Desk:
@@ -72,6 +72,7 @@ class Desk:
             heartbeat_s=limits.heartbeat_s,
         )
         self.max_client_bytes = limits.max_client_bytes
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self.next_number = counting(1).__next__
         self.is_ending = False
         self.peers: dict[int, Peer] = {}
@@ -79,6 +80,8 @@ class Desk:
         self.idle_since_s = self.loop.time()
         self.deserted = asyncio.Event()
         """Set while there is no client."""
+        self.parted = asyncio.Event()
+        """Set when the hub ends and no client has anything more to say."""
         self.deserted.set()
         self.settings = settings
         self._secret = secret
@@ -91,6 +94,7 @@ class Desk:
             version=__version__,
             started_ns=time.time_ns(),
             instance=stamp()[0],
+            tokens=bool(settings.tokens),
         )
         self._strangers: dict[Peer, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,7 +114,7 @@ class Desk:
     def _turn_away(self, peer: Peer, info: PeerInfo | None) -> None:
         uid = None if info is None else info.uid
         self.audit(peer, "peer", None, f"user {uid} is not allowed here")
-        text = f"this hub belongs to another user than {uid}"
+        text = f"this hub belongs to another user than {uid}, and its allow_uids does not name that"
         peer.end(Failure(code="UNAUTHENTICATED", message=text, reason="unauthenticated"))
 
     @staticmethod
@@ -132,6 +136,7 @@ class Desk:
             self.audit(peer, what, None, failure.message)
             peer.end(failure)
             return
+        await self.journal.identify()
         if not peer.is_open:
             return
         peer.connected_ns = time.time_ns()
@@ -141,7 +146,7 @@ class Desk:
         welcome = Welcome(
             protocol=agree(*hello.protocol) or 0,
             envelope=session.SPECVERSION,
-            codecs=_CODECS,
+            codecs=[*CODECS],
             hub=self.info,
             client=peer.number,
             limits=self.limits,
@@ -174,11 +179,17 @@ class Desk:
         if hello.envelope != session.SPECVERSION:
             text = f"the hub knows envelopes of the specversion 1.0, not {hello.envelope!r:.20}"
             return Failure(code="FAILED_PRECONDITION", message=text, reason="envelope-version")
-        if not set(hello.codecs) & set(_CODECS):
-            text = f"the hub knows the codecs {', '.join(_CODECS)}, the client none of them"
+        if not set(hello.codecs) & set(CODECS):
+            text = (
+                f"the hub knows the codecs {', '.join(CODECS)}, and the client reads none of "
+                "them: add one to the codecs of its HELLO"
+            )
             return Failure(code="INVALID_ARGUMENT", message=text, reason="bad-frame")
         if len(self.peers) >= self.settings.limits.max_clients:
-            text = f"the hub has {len(self.peers)} clients, and no more are allowed"
+            text = (
+                f"the hub has {len(self.peers)} clients, and no more are allowed: raise "
+                "max_clients in its [limits]"
+            )
             return Failure(code="RESOURCE_EXHAUSTED", message=text, reason="limit", retryable=True)
         return self._admit(peer, hello)
 
@@ -233,17 +244,33 @@ class Desk:
         self.peers.pop(peer.number, None)
         for task in tuple(peer.answering):
             task.cancel()
-        self.switchboard.forget(peer, peer.subscriptions.values())
+        self.switchboard.forget(peer)
         if not self.peers:
             self.idle_since_s = self.loop.time()
             self.deserted.set()
+        self._note_parted()
 
     def part(self, peer: Peer) -> None:
-        """Answer a BYE when all that the client appended before is answered."""
-        self.begin(self._part(peer))
+        """Answer a BYE when all that the client appended before is answered.
+
+        While the hub ends nobody is let go before all have said theirs: who has nothing more to
+        say may still have something to hear.
+        """
+        if self.is_ending:
+            self._note_parted()
+        else:
+            self.begin(self._part(peer))
+
+    def _note_parted(self) -> None:
+        if self.is_ending and all(peer.said_bye for peer in self.peers.values()):
+            self.parted.set()
 
     async def _part(self, peer: Peer) -> None:
         await self.journal.settled()
+        self._let_go(peer)
+
+    @staticmethod
+    def _let_go(peer: Peer) -> None:
         if peer.is_open:
             peer.send_frame(frames.frame(frames.BYE, session.to_json(Farewell())))
             peer.flush()
@@ -254,6 +281,7 @@ class Desk:
         self.is_ending = True
         for peer in list(self.peers.values()):
             self._say_bye(peer, reason)
+        self._note_parted()
 
     @staticmethod
     def _say_bye(peer: Peer, reason: str = "the hub ends") -> None:
@@ -261,12 +289,15 @@ class Desk:
         peer.flush()
 
     def end_all(self) -> None:
-        """Close what is still connected."""
+        """Answer the last BYEs, and close what is still connected."""
         closing = Failure(
             code="UNAVAILABLE", message="the hub ends", reason="closing", retryable=True
         )
         for peer in (*self._strangers, *self.peers.values()):
-            peer.end(closing)
+            if peer.said_bye:
+                self._let_go(peer)
+            else:
+                peer.end(closing)
 
     def check_heartbeats(self) -> None:
         """Ping who was not heard for a heartbeat, give up who was not for three."""
@@ -274,7 +305,9 @@ class Desk:
         heartbeat_s = self.limits.heartbeat_s
         for peer in list(self.peers.values()):
             if peer.is_held_back:
-                peer.heard_s = now  # it may be saying something all the time
+                # It may be saying something all the time, and should hear that the hub lives.
+                peer.heard_s = now
+                self._ping(peer)
             silent_s = now - peer.heard_s
             if silent_s > _PATIENCE * heartbeat_s:
                 text = f"nothing was heard for {silent_s:.0f} s"
@@ -282,8 +315,12 @@ class Desk:
                     Failure(code="DEADLINE_EXCEEDED", message=text, reason="idle", retryable=True)
                 )
             elif silent_s > heartbeat_s:
-                peer.send_frame(frames.frame(frames.PING, time.time_ns().to_bytes(8)))
-                peer.flush()
+                self._ping(peer)
+
+    @staticmethod
+    def _ping(peer: Peer) -> None:
+        peer.send_frame(frames.frame(frames.PING, time.time_ns().to_bytes(8)))
+        peer.flush()
 
     # -- what goes wrong -----------------------------------------------------------------------
 

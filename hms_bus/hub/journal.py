@@ -9,9 +9,10 @@ import logging
 from collections import deque
 from collections.abc import Hashable, Sequence
 from contextlib import AsyncExitStack
+from hashlib import sha256
 
 from hms_bus import plugins
-from hms_bus.abc import EventLog, Receipt
+from hms_bus.abc import EventLog, Receipt, Selector
 from hms_bus.errors import BusError, DecodeError, FrameError, UsageError
 from hms_bus.hub.appending import Appending, read_append
 from hms_bus.hub.seams import Client
@@ -29,6 +30,9 @@ _MAX_TOGETHER = 1000
 _MAX_UNCOMMITTED = 8 * 2**20
 """Bytes that a client has sent and that are not committed; beyond it nothing more is read of it."""
 
+_FEW_UNCOMMITTED = 256 * 2**10
+"""The same while the hub holds too much: enough to go on with, whoever has filled it."""
+
 
 class Journal:
     """The hub's log, opened when it is asked for; `log` is `None` before."""
@@ -45,7 +49,7 @@ class Journal:
         self._pending: deque[Appending] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._long: asyncio.Task[None] | None = None
-        """What is appended at the moment and is so long that nothing may begin beside it."""
+        """What is so long, or tried again, that nothing may begin beside it."""
         self._held: dict[Client, int] = {}
         """What each client has under way, in bytes."""
         self._is_scheduled = False
@@ -61,7 +65,20 @@ class Journal:
                 self.log = await self._scope.enter_async_context(plugins.open_log(absolute))
                 self.url = absolute
                 survives = "log-survives-process" in self.log.capabilities
-                self._identity = absolute if survives else f"{absolute}#{stamp()[0]}"
+                self._identity = "" if survives else stamp()[0]
+        await self.identify()
+
+    async def identify(self) -> None:
+        """Learn what the log is known by: its first record, and nothing while there is none.
+
+        Another file at the same place is another log. Raises `LogError`.
+        """
+        if self.log is None or self._identity:
+            return
+        async for record in self.log.read(Selector(first=1, limit=1)):
+            first = record.envelope
+            named = f"{record.position} {record.recorded_ns} {first.source} {first.id}"
+            self._identity = sha256(named.encode()).hexdigest()
 
     async def keeps(self, url: str) -> bool:
         """Whether the log at `url` is the one that is kept, and kept in the same way."""
@@ -71,17 +88,14 @@ class Journal:
 
     async def close(self) -> None:
         """Commit and answer what was appended, then close the log."""
-        self._submit()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.settled()
         await self._scope.aclose()
 
     async def settled(self) -> None:
         """Return when all that was appended before has been answered."""
-        self._submit()
         last = self._pending[-1] if self._pending else None
         while last in self._pending:
-            await asyncio.wait(self._tasks)
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
         if under_way := set(self._tasks):
             await asyncio.wait(under_way)
 
@@ -115,6 +129,9 @@ class Journal:
             return
         self._note_held(appending)
         self._pending.append(appending)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._submit)
@@ -123,16 +140,20 @@ class Journal:
         """Hand over what has come in this turn, in order, in as few commits as can be.
 
         What a log may take in several steps has to be committed before the next is handed over,
-        which would overtake it else.
+        which would overtake it else. One batch is handed over in each turn: a log refuses an
+        envelope before it waits for anything, so what is tried again then is still the next.
         """
         self._is_scheduled = False
-        while self._pending and self._long is None:
-            batch = self._next_batch()
-            task = asyncio.get_running_loop().create_task(self._append(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
-            if len(batch[0].envelopes) > _MAX_TOGETHER:
-                self._long = task
+        if not self._pending or self._long is not None:
+            return
+        batch = self._next_batch()
+        task = asyncio.get_running_loop().create_task(self._append(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        if len(batch[0].envelopes) > _MAX_TOGETHER:
+            self._long = task
+        if self._pending:
+            self._schedule()
 
     def _next_batch(self) -> list[Appending]:
         """Take the next ones that can be committed together. One that expects stands alone."""
@@ -150,7 +171,7 @@ class Journal:
         self._tasks.discard(task)
         if task is self._long:
             self._long = None
-            self._submit()
+            self._schedule()
 
     async def _append(self, batch: Sequence[Appending]) -> None:
         """Commit and deliver; each APPEND is answered, whatever happens."""
@@ -159,6 +180,7 @@ class Journal:
         except BusError as error:
             if len(batch) > 1 and isinstance(error, _OF_ONE):
                 # One is to blame, the others are not. They begin in this order, before later ones.
+                self._long = asyncio.current_task()
                 await asyncio.gather(*(self._append([appending]) for appending in batch))
                 return
             self._fail(batch, to_failure(error))
@@ -192,7 +214,6 @@ class Journal:
             except Exception as error:
                 logger.exception("what was appended could not be delivered")
                 appending.fail(_bug(error))
-            self._switchboard.check_room(appending.peer)
             at += count
 
     # -- how much is under way -----------------------------------------------------------------
@@ -202,18 +223,20 @@ class Journal:
         peer = appending.peer
         held = self._held[peer] = self._held.get(peer, 0) + appending.size
         self._switchboard.queued_bytes += appending.size
-        if held > _MAX_UNCOMMITTED:
+        if held > self._most_uncommitted():
             peer.hold_back(self)
-        self._switchboard.check_room(peer)
 
     def _note_released(self, appending: Appending) -> None:
         peer = appending.peer
         left = self._held.pop(peer) - appending.size
-        self._switchboard.note_released(appending.size)
+        self._switchboard.note_released(peer, appending.size)
         if left:
             self._held[peer] = left
-        if left <= _MAX_UNCOMMITTED // 2:
+        if left <= self._most_uncommitted() // 2:
             peer.go_on(self)
+
+    def _most_uncommitted(self) -> int:
+        return _FEW_UNCOMMITTED if self._switchboard.is_overfull else _MAX_UNCOMMITTED
 
 
 def _bug(error: Exception) -> Failure:

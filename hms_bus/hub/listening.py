@@ -17,11 +17,8 @@ from pathlib import Path
 from hms_bus.errors import ConfigError, ConnectError, HubLockedError, StateError
 from hms_bus.filelock import FileLock, try_lock
 from hms_bus.ipc.loopback import LOOPBACK, Loopback, make_token, read_loopback, write_loopback
-from hms_bus.ipc.peers import PeerInfo, is_welcome, peer_of
 from hms_bus.ipc.places import Place, prepare_folder
 from hms_bus.threads import opened_in_thread, run_to_end
-
-__all__ = ["Listening", "PeerInfo", "is_welcome", "listen", "peer_of"]
 
 BACKLOG = 1024
 _PRIVATE_MODE = 0o600
@@ -40,10 +37,17 @@ class Listening:
     """
 
     def __init__(
-        self, place: Place, protocol_factory: ProtocolFactory, *, tcp: bool, shared: bool
+        self,
+        place: Place,
+        protocol_factory: ProtocolFactory,
+        *,
+        tcp: bool,
+        shared: bool,
+        asks_for_tokens: bool,
     ) -> None:
         self.token = make_token() if tcp else None
         self._mask = _ALL_BUT_SHARED if shared else _ALL_BUT_PRIVATE
+        self._asks_for_tokens = asks_for_tokens
         self._place = place
         self._protocol_factory = protocol_factory
         self._server: asyncio.Server | None = None
@@ -92,28 +96,37 @@ class Listening:
         )
         await self._server.start_serving()
         # Last: who finds the file shall find somebody at the port.
-        told = Loopback(port=door.getsockname()[1], token=token)
+        port = door.getsockname()[1]
+        told = Loopback(port=port, token=token, tokens=self._asks_for_tokens)
         await run_to_end(partial(_tell_port, self._place, told, self._files))
 
 
 @asynccontextmanager
 async def listen(
-    place: Place, *, tcp: bool, protocol_factory: ProtocolFactory, shared: bool = False
+    place: Place,
+    *,
+    tcp: bool,
+    protocol_factory: ProtocolFactory,
+    shared: bool = False,
+    asks_for_tokens: bool = False,
 ) -> AsyncGenerator[Listening]:
     """Be the one hub at `place` for as long as the scope lasts.
 
     Clients are let in after `Listening.start`; `protocol_factory` makes the hub's end of each
     connection. With `tcp`, or where the system has no Unix sockets, they come over 127.0.0.1.
     `shared` lets other users come as far as the socket, if its folder does: whoever welcomes them
-    looks at who they are. Leaving the scope ends the listening, not the connections, and gives the
-    place free.
+    looks at who they are. `asks_for_tokens` lets clients know that it is their own tokens that
+    count, not the one of the port. Leaving the scope ends the listening, not the connections, and
+    gives the place free.
 
     Raises `HubLockedError` when another hub is there, `ConfigError` and `ConnectError` for a folder
     that cannot be used.
     """
     use_tcp = tcp or not hasattr(socket, "AF_UNIX")
     async with opened_in_thread(partial(_take_place, place)):
-        listening = Listening(place, protocol_factory, tcp=use_tcp, shared=shared)
+        listening = Listening(
+            place, protocol_factory, tcp=use_tcp, shared=shared, asks_for_tokens=asks_for_tokens
+        )
         try:
             yield listening
         finally:
@@ -132,6 +145,11 @@ def _take_place(place: Place, undo: ExitStack) -> None:
     if not isinstance(taken, FileLock):
         raise HubLockedError(url=place.url, holder=taken)
     undo.callback(taken.release)
+    # At once: a port that is told counts while the lock is held, and this one was another hub's.
+    try:
+        _forget_port(place)
+    except OSError as error:
+        raise _refused(place, f"cannot clear {place.folder}", error) from error
 
 
 def _open_socket(place: Place, hidden: int, doors: ExitStack, files: ExitStack) -> socket.socket:
@@ -174,11 +192,15 @@ def _clear_away(place: Place) -> None:
     try:
         if _is_stale_socket(place):
             place.socket.unlink(missing_ok=True)
-        # A file that says something else is nobody's door, and stays.
-        if read_loopback(place.tcp) is not None:
-            place.tcp.unlink(missing_ok=True)
+        _forget_port(place)
     except OSError as error:
         raise _refused(place, f"cannot clear {place.folder}", error) from error
+
+
+def _forget_port(place: Place) -> None:
+    # A file that says something else is nobody's door, and stays.
+    if read_loopback(place.tcp) is not None:
+        place.tcp.unlink(missing_ok=True)
 
 
 def _is_stale_socket(place: Place) -> bool:

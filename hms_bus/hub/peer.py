@@ -13,7 +13,7 @@ from hms_bus.hub.seams import Pumped
 from hms_bus.hub.subscriptions import Subscription
 from hms_bus.hub.switchboard import Switchboard
 from hms_bus.ipc import frames, session
-from hms_bus.ipc.buffers import READ_BYTES, widen
+from hms_bus.ipc.buffers import widen
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Failure, Hello, Limits
 
@@ -33,6 +33,8 @@ class Host(Protocol):
     switchboard: Switchboard
     limits: Limits
     max_client_bytes: int
+    buffer: memoryview
+    """What all connections are read into, one after the other."""
 
     def next_number(self) -> int:
         """Return a number that no client has had."""
@@ -67,13 +69,13 @@ class Peer(asyncio.BufferedProtocol):
 
     Hot path: the bytes of a read are copied once, into the `bytes` that frames are slices of;
     asyncio's own `Protocol` would make a buffer of 256 KiB for each read (11.5 µs against 1.1).
+    They are copied at once, so all peers lend the same buffer.
     """
 
     def __init__(self, desk: Host, handle: Callable[["Peer", bytes], None]) -> None:
         self.desk = desk
         self.switchboard = desk.switchboard
-        self._buffer = bytearray(READ_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = desk.buffer
         self._reader = frames.FrameReader(_MAX_HELLO_BYTES)
         self._out: list[bytes] = []
         self._receipts: list[tuple[int, int, int]] = []
@@ -141,9 +143,16 @@ class Peer(asyncio.BufferedProtocol):
             self.audit("protocol", None, str(error))
             self.end(to_failure(error, reason=error.reason))
         except Exception as error:  # noqa: BLE001 - a bug in here ends one client, not the hub
-            self.desk.report_bug(self, error)
-            self.end(Failure(code="INTERNAL", message=f"{type(error).__name__}: {error}"))
+            self.fail_with(error)
         self.switchboard.flush()
+
+    def fail_with(self, error: Exception) -> None:
+        """End it for a bug of the hub, which is logged."""
+        self.desk.report_bug(self, error)
+        try:
+            self.end(Failure(code="INTERNAL", message=f"{type(error).__name__}: {error}"))
+        except Exception:  # noqa: BLE001 - not even that can be said
+            self.close()
 
     def pause_writing(self) -> None:
         """Hold messages back: the client does not read."""
@@ -178,6 +187,7 @@ class Peer(asyncio.BufferedProtocol):
         for waiter in self._uncongested:
             if not waiter.done():
                 waiter.set_result(None)
+        self._unsubscribe_all()
         self.desk.forget(self)
 
     # -- sending -------------------------------------------------------------------------------
@@ -236,11 +246,21 @@ class Peer(asyncio.BufferedProtocol):
         self.close()
 
     def close(self) -> None:
-        """Close behind what was written; at once when the client does not read it."""
+        """Close behind what was written; at once when the client does not read it.
+
+        It gets nothing any more, so that what would be for it goes to others of its groups.
+        """
         self.is_open = False
+        self._unsubscribe_all()
         if self.transport is not None:
             self.transport.close()
             self.desk.loop.call_later(1.0, self.transport.abort)
+
+    def _unsubscribe_all(self) -> None:
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for subscription in subscriptions.values():
+            self.switchboard.unsubscribe(subscription)
+        self.switchboard.flush()
 
     # -- flow ----------------------------------------------------------------------------------
 
@@ -257,7 +277,7 @@ class Peer(asyncio.BufferedProtocol):
             self.held.pop(subscription, None)
         self.queued -= count
         self.queued_bytes -= size
-        self.switchboard.note_released(size)
+        self.switchboard.note_released(self, size)
 
     @property
     def is_held_back(self) -> bool:
@@ -315,6 +335,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def deny_append(self, topic: str) -> Failure:
         """Record that the right to append is missing; return what the client is told."""
+        self.switchboard.counts.refused += 1
         return self.desk.deny(self, "append", topic)
 
     def audit(self, what: What, topic: str | None, reason: str) -> None:
@@ -364,9 +385,7 @@ class Peer(asyncio.BufferedProtocol):
             "queued": self.queued,
             "queued_bytes": self.queued_bytes,
             "congested": self.is_congested,
-            "waiting": sum(
-                held.wait is not None for sub in self.subscriptions.values() for held in sub.queue
-            ),
+            "waiting": sum(sub.waiting for sub in self.subscriptions.values()),
             "subscriptions": [
                 {
                     "pattern": _shown(sub.pattern.text),

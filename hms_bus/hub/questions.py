@@ -8,11 +8,12 @@ import msgspec
 from msgspec import to_builtins
 
 from hms_bus.abc import EventLog, Head
-from hms_bus.errors import BusError, ConfigError, FrameError, UsageError
+from hms_bus.errors import Action, BusError, ConfigError, FrameError, UsageError
 from hms_bus.hub.desk import Desk
 from hms_bus.hub.journal import NO_LOG
 from hms_bus.hub.peer import Peer
 from hms_bus.hub.reads import Reading, selector_of
+from hms_bus.hub.rights import Rights
 from hms_bus.hub.status import status_of
 from hms_bus.ipc import frames
 from hms_bus.ipc.failures import to_failure
@@ -46,7 +47,10 @@ class Questions:
         if call in peer.readings:
             raise FrameError(f"the call {call} is under way")
         if len(peer.readings) >= self._desk.limits.max_reads:
-            text = f"a client reads at most {self._desk.limits.max_reads} times at once"
+            text = (
+                f"a client reads at most {self._desk.limits.max_reads} times at once: end one, or "
+                "raise max_reads in the hub's [limits]"
+            )
             return Failure(code="RESOURCE_EXHAUSTED", message=text, reason="limit")
         try:
             pattern = check_selector(
@@ -60,6 +64,9 @@ class Questions:
 
     def answer(self, peer: Peer, call: int, ask: Ask) -> None:
         """Answer an ASK."""
+        if (action := _missing_right(peer.rights, ask.op)) is not None:
+            peer.fail(call, self._desk.deny(peer, action, None))
+            return
         match ask.op:
             case "status":
                 self._begin_answer(peer, call, partial(status_of, self._desk))
@@ -68,11 +75,9 @@ class Questions:
                     peer.fail(call, NO_LOG)
                     return
                 self._begin_answer(peer, call, partial(self._of_log, log, peer, call, ask))
-            case "stop" if peer.rights is not None and peer.rights.is_admin:
+            case "stop":
                 self._reply(peer, call, {})
                 self._desk.on_stop()
-            case "stop":
-                peer.fail(call, self._desk.deny(peer, "stop", None))
             case other:
                 text = f"this hub knows no {other!r:.40}"
                 peer.fail(
@@ -87,7 +92,7 @@ class Questions:
 
     def _begin_answer(self, peer: Peer, call: int, work: Work) -> None:
         if len(peer.answering) >= _MAX_ASKS:
-            text = f"a client asks at most {_MAX_ASKS} questions at once"
+            text = f"a client asks at most {_MAX_ASKS} questions at once: wait for an answer"
             peer.fail(call, Failure(code="RESOURCE_EXHAUSTED", message=text, reason="limit"))
             return
         task = self._desk.begin(self._answer(peer, call, work))
@@ -126,6 +131,17 @@ class Questions:
             "problem": found.problem,
             "position": found.position,
         }
+
+
+def _missing_right(rights: Rights | None, op: str) -> Action | None:
+    """Return what a client without the right to ask this is told that it may not do."""
+    match op:
+        case "status" | "verify" | "stop" if rights is None or not rights.is_admin:
+            return op
+        case "head" if rights is None or not (rights.is_admin or rights.may_read(None)):
+            return "read"
+        case _:
+            return None
 
 
 def _head_info(head: Head) -> HeadInfo:

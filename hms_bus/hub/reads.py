@@ -1,16 +1,24 @@
 """One client reading the hub's log: records in the order of positions, as fast as it takes them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import cache
+from typing import Final
 
 from hms_bus import plugins
-from hms_bus.abc import EventLog, Record, Selector
-from hms_bus.errors import BusError, StateError
+from hms_bus.abc import Codec, EventLog, Record, Selector
+from hms_bus.errors import BusError, ConfigError, FrameError, StateError
 from hms_bus.hub.seams import Client
 from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import to_failure
-from hms_bus.ipc.session import Read
+from hms_bus.ipc.session import Failure, Read
+
+logger = logging.getLogger("hms_bus.hub")
+
+CODECS: Final = ("json", "cbor", "protobuf")
+"""What the hub reads and writes."""
 
 _FRAME_BYTES = 64 * 2**10
 """How large a frame of records grows before it is sent."""
@@ -19,7 +27,10 @@ _RECORDS_AT_ONCE = 256
 
 
 class Reading:
-    """A READ until its END. Nothing is read ahead of the credit but one batch of the log."""
+    """A READ until its END. Nothing is read ahead of the credit but one batch of the log.
+
+    Raises `ConfigError` for a codec that the hub does not know.
+    """
 
     def __init__(self, peer: Client, call: int, log: EventLog, wanted: Read) -> None:
         self._peer = peer
@@ -28,8 +39,9 @@ class Reading:
         self._wanted = wanted
         self._credit = wanted.credit
         self._more = asyncio.Event()
-        self._codec = plugins.get_codec(wanted.codec or peer.codecs[0])
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self._encode = _codec(wanted.codec or peer.codecs[0]).encode
+        self._task = asyncio.get_running_loop().create_task(self._send_all())
+        self._task.add_done_callback(self._end)
 
     def grant(self, count: int) -> None:
         """Allow `count` more records."""
@@ -38,22 +50,16 @@ class Reading:
 
     def stop(self) -> None:
         """Send no more; END comes all the same."""
-        self.task.cancel()
+        self._task.cancel()
 
-    async def _run(self) -> None:
-        peer, call = self._peer, self._call
-        try:
-            await self._send_all()
-        except asyncio.CancelledError:
-            pass
-        except StateError:
-            pass  # the log was closed: the hub ends
-        except BusError as error:
-            peer.end_read(
-                call, frames.call_frame(frames.FAILED, call, session.to_json(to_failure(error)))
-            )
-            return
-        peer.end_read(call, frames.call_frame(frames.END, call))
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Say how it has ended, also when it was stopped before it had begun."""
+        call, failure = self._call, None if task.cancelled() else _failure_of(task.exception())
+        if failure is None:
+            last = frames.call_frame(frames.END, call)
+        else:
+            last = frames.call_frame(frames.FAILED, call, session.to_json(failure))
+        self._peer.end_read(call, last)
 
     async def _send_all(self) -> None:
         selector = selector_of(self._wanted)
@@ -62,9 +68,10 @@ class Reading:
                 await self._send(batch)
 
     async def _send(self, batch: list[Record]) -> None:
-        encode = self._codec.encode
+        encode, longest = self._encode, self._peer.limits.max_frame
         at = 0
-        while at < len(batch):
+        is_too_long = False
+        while at < len(batch) and not is_too_long:
             await self._room()
             entries: list[tuple[int, int, bytes]] = []
             size = 0
@@ -72,13 +79,22 @@ class Reading:
             while at < len(batch) and len(entries) < most and size < _FRAME_BYTES:
                 record = batch[at]
                 document = encode(record.envelope)
+                if is_too_long := len(document) > longest:
+                    break
                 entries.append((record.position, record.recorded_ns, document))
                 size += len(document)
                 at += 1
-            self._credit -= len(entries)
-            self._peer.send_frame(frames.records(self._call, entries))
-            self._peer.flush()
-            await asyncio.sleep(0)
+            if entries:
+                self._credit -= len(entries)
+                self._peer.send_frame(frames.records(self._call, entries))
+                self._peer.flush()
+                await asyncio.sleep(0)
+        if is_too_long:
+            raise FrameError(
+                f"the record at position {batch[at].position} is longer than the {longest} bytes "
+                "of a frame: read past it, or raise max_frame of the hub",
+                reason="frame-too-large",
+            )
 
     async def _room(self) -> None:
         """Return when there is credit, and the client reads what it was sent."""
@@ -88,6 +104,26 @@ class Reading:
                 await self._more.wait()
             if self._peer.is_congested:
                 await self._peer.readable()
+
+
+_known_codec = cache(plugins.get_codec)
+
+
+def _codec(name: str) -> Codec:
+    # Looking for others would search all that is installed, at the word of a client.
+    if name not in CODECS:
+        raise ConfigError(f"the hub writes {', '.join(CODECS)}, not {name!r:.40}")
+    return _known_codec(name)
+
+
+def _failure_of(error: BaseException | None) -> Failure | None:
+    """Return what a READ that ended with `error` is answered with; `None`: it has just ended."""
+    if error is None or isinstance(error, StateError):
+        return None  # the log was closed: the hub ends
+    if isinstance(error, BusError):
+        return to_failure(error)
+    logger.error("a READ has failed: %r", error, exc_info=error)
+    return Failure(code="INTERNAL", message=f"{type(error).__name__}: {error}")
 
 
 def selector_of(wanted: Read) -> Selector:

@@ -128,12 +128,18 @@ def authenticate(
             return EVERYTHING
         known = [(sha256_of(secret), None)]
     if given is None:
-        raise UnauthenticatedError("this hub asks for a token, and the client gave none")
+        raise UnauthenticatedError(
+            "this hub asks for a token, and the client gave none: set HMS_BUS_TOKEN to one that "
+            "stands in its hub.toml"
+        )
     shown = sha256_of(given)
     # All are compared, also behind the one that is found.
     found = [grant for wanted, grant in known if hmac.compare_digest(shown, wanted)]
     if not found:
-        raise UnauthenticatedError("this hub does not know the client's token")
+        raise UnauthenticatedError(
+            "this hub does not know the client's token: set HMS_BUS_TOKEN to one that stands in "
+            "its hub.toml"
+        )
     return _rights_of(found[0])
 
 

@@ -73,6 +73,10 @@ class Client(Protocol):
         """Read again, unless another one holds it back."""
         ...
 
+    def fail_with(self, error: Exception) -> None:
+        """End it for a bug of the hub."""
+        ...
+
     async def readable(self) -> None:
         """Return when the client reads again, or has gone."""
         ...

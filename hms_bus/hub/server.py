@@ -5,7 +5,7 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
+from typing import Any
 
 from hms_bus.hub.audit import Audit
 from hms_bus.hub.conversation import Conversation
@@ -19,7 +19,10 @@ from hms_bus.plugins import parse_address
 logger = logging.getLogger("hms_bus.hub")
 
 _DRAIN_S = 5.0
-"""How long the end waits for clients to send what they have begun, and to read what is theirs."""
+"""How long the end waits for clients to send what they have begun."""
+
+_LAST_WORDS_S = 1.0
+"""How long it waits for them to read what is theirs."""
 
 
 async def serve(
@@ -56,6 +59,7 @@ async def open_hub(
                 place,
                 tcp=settings.tcp,
                 shared=bool(settings.allow_uids),
+                asks_for_tokens=bool(settings.tokens),
                 protocol_factory=lambda: Peer(talks[0].desk, talks[0].greet),
             )
         )
@@ -108,10 +112,12 @@ async def _drain(desk: Desk) -> None:
     desk.say_bye("the hub ends")
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
-            await desk.deserted.wait()
+            await desk.parted.wait()
     await desk.journal.settled()
     desk.end_all()
-    await asyncio.sleep(0)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await desk.deserted.wait()
 
 
 def _open_audit(settings: HubSettings, place: Place, stack: AsyncExitStack) -> Audit:
@@ -130,15 +136,29 @@ class _signals:  # noqa: N801 - used as a function
     def __init__(self, stopped: asyncio.Event) -> None:
         self._stopped = stopped
         self._loop = asyncio.get_running_loop()
+        self._usual: dict[signal.Signals, Any] = {}
+        """What a signal did before, where the loop cannot listen to it."""
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, partial(self._stop, number))
+            try:
+                self._loop.add_signal_handler(number, self._stop)
+            except NotImplementedError:  # Windows
+                self._usual[number] = signal.signal(number, self._stop_soon)
 
-    def _stop(self, number: signal.Signals) -> None:
-        self._loop.remove_signal_handler(number)
+    def _stop_soon(self, number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, self._usual.pop(signal.Signals(number)))
+        self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def _stop(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
         self._stopped.set()
 
     def __exit__(self, *exc_info: object) -> None:
+        for number, usual in self._usual.items():
+            signal.signal(number, usual)
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.remove_signal_handler(number)
+            with suppress(NotImplementedError):
+                self._loop.remove_signal_handler(number)

@@ -28,6 +28,8 @@ from msgspec import Meta, Struct
 
 from hms_bus.config import check_log_url, check_values, read_toml
 from hms_bus.errors import ConfigError, TopicError
+from hms_bus.ipc.places import find_place
+from hms_bus.plugins import parse_address
 from hms_bus.topics import parse_pattern
 
 _SECRETS = frozenset({"token", "sha256"})
@@ -153,6 +155,8 @@ def _merge(settings: dict[str, Any], limits: dict[str, Any], more: dict[str, Any
 def _check(written: Mapping[str, Any], where: str, file: Path | None) -> dict[str, Any]:
     """Return `written` as arguments of `HubSettings`, but `limits` as those of `HubLimits`."""
     values = check_values(_Keys, written, where, secret=_SECRETS)
+    if "listen" in values:
+        _check_listen(values["listen"], where)
     if "log" in values:
         try:
             check_log_url(values["log"])
@@ -163,6 +167,18 @@ def _check(written: Mapping[str, Any], where: str, file: Path | None) -> dict[st
     if "token" in values:
         values["tokens"] = _read_tokens(values.pop("token"), where, file)
     return values
+
+
+def _check_listen(url: str, where: str) -> None:
+    """Refuse what is no place of a hub, and options, which are for clients."""
+    try:
+        address = parse_address(url)
+        if address.scheme != "ipc":
+            raise ConfigError(f"{address.bare_url!r:.120}: a hub listens at ipc://NAME only")
+        address.only()
+        find_place(address.path)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: listen: {error}") from error
 
 
 def _read_tokens(

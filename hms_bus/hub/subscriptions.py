@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from hms_bus.abc import Overflow
 from hms_bus.hub.seams import Client
+from hms_bus.ipc import frames
 from hms_bus.ipc.frames import deliver_head
 from hms_bus.ipc.session import Failure
 from hms_bus.topics import Pattern
@@ -51,12 +52,14 @@ class Wait:
 class Held:
     """Messages in a subscription's queue."""
 
-    __slots__ = ("block", "count", "wait")
+    __slots__ = ("asker", "block", "count", "wait")
 
-    def __init__(self, block: bytes, count: int, wait: Wait | None) -> None:
+    def __init__(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
         self.block = block
         self.count = count
         self.wait = wait
+        self.asker = asker
+        """Who waits for answers to them, if they are requests."""
 
 
 class Subscription:
@@ -78,6 +81,7 @@ class Subscription:
         "picked",
         "queue",
         "queued",
+        "waiting",
     )
 
     def __init__(
@@ -108,6 +112,8 @@ class Subscription:
         self.queue: deque[Held] = deque()
         self.queued = 0
         """How many messages the queue holds."""
+        self.waiting = 0
+        """How many CALLs and APPENDs are answered when what the queue holds is sent."""
         self.head = deliver_head([number])
 
     @property
@@ -120,13 +126,23 @@ class Subscription:
         """How many messages more there is room for."""
         return self.credit - self.queued
 
-    def take(self, block: bytes, count: int, wait: Wait | None) -> None:
-        """Send messages, or hold them, or drop what the policy says."""
+    @property
+    def peers(self) -> tuple[Client]:
+        """Its client, as those of a group."""
+        return (self.peer,)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be held here when the hub holds too much as it is."""
+        return not self.is_ready and self.peer.queued_bytes > self.peer.max_queued_bytes
+
+    def take(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
+        """Send messages, or hold them, or drop what the policy says; `asker` waits for answers."""
         if self.is_ready:
             self.peer.send(self.head, block)
             self.note_sent(count)
         else:
-            self.hold(block, count, wait)
+            self.hold(block, count, wait, asker)
 
     def note_sent(self, count: int) -> None:
         """Count messages that were sent."""
@@ -136,16 +152,18 @@ class Subscription:
         if self.is_limited:
             self.credit -= count
 
-    def hold(self, block: bytes, count: int, wait: Wait | None) -> None:
+    def hold(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
         """Queue messages until the client has room for them."""
+        held = Held(block, count, wait.add() if wait and self.is_limited else None, asker)
         peer = self.peer
         if peer.queued_bytes + len(block) > peer.max_queued_bytes and not self._bounds(block):
             while self.overflow == "drop_oldest" and self.queue and self._is_over(len(block)):
-                self._drop(self._pop().count)
+                self._drop(self._pop())
             if self._is_over(len(block)):
-                self._drop(count)
+                self._drop(held)
                 return
-        self.queue.append(Held(block, count, wait.add() if wait and self.is_limited else None))
+        self.queue.append(held)
+        self.waiting += held.wait is not None
         self.queued += count
         peer.note_held(self, len(block), count)
 
@@ -156,13 +174,20 @@ class Subscription:
     def _is_over(self, size: int) -> bool:
         return self.peer.queued_bytes + size > self.peer.max_queued_bytes
 
-    def _drop(self, count: int) -> None:
-        self.dropped += count
-        self.peer.dropped += count
+    def _drop(self, held: Held) -> None:
+        self.dropped += held.count
+        self.peer.dropped += held.count
+        asker = held.asker
+        # Not to who does not read: it may send one request to many that drop it.
+        if asker is not None and self.answers and not asker.is_congested:
+            asker.send_frame(frames.returned(frames.DROPPED, held.block))
+        if held.wait is not None:
+            held.wait.end_one()
 
     def _pop(self) -> Held:
         held = self.queue.popleft()
         self.queued -= held.count
+        self.waiting -= held.wait is not None
         self.peer.note_released(self, len(held.block), held.count)
         return held
 
@@ -210,6 +235,16 @@ class Group:
     def free(self) -> int:
         """How many messages more there is room for with its members that have a limit."""
         return sum(max(0, member.free) for member in self.members)
+
+    @property
+    def peers(self) -> tuple[Client, ...]:
+        """The clients of its members."""
+        return tuple({member.peer: None for member in self.members})
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all members are."""
+        return all(member.is_full for member in self.members)
 
     def pick(self) -> Subscription:
         """Return the ready member with the least to do.

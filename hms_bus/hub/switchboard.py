@@ -7,8 +7,6 @@ Hot path: messages of one frame cost one look-up, one check of the sender's wind
 each client that gets them, however many they are.
 """
 
-from collections.abc import Iterable
-
 from msgspec import Struct
 
 from hms_bus.errors import FrameError, TopicError
@@ -16,7 +14,7 @@ from hms_bus.hub.callers import Callers
 from hms_bus.hub.delivery import Delivery, Parcel, no_room
 from hms_bus.hub.routes import Route, Routes
 from hms_bus.hub.seams import Client
-from hms_bus.hub.subscriptions import Subscription, Wait
+from hms_bus.hub.subscriptions import Held, Subscription, Wait
 from hms_bus.ipc import frames
 from hms_bus.ipc.frames import Messages
 from hms_bus.ipc.session import Failure
@@ -54,7 +52,8 @@ class Switchboard:
         self._max_window = max_window
         self._max_bytes = max_bytes
         self._dirty: list[Client] = []
-        self._held_back: set[Client] = set()
+        self._held_back: dict[Client, set[Client]] = {}
+        """Of whom nothing is read, by the client whose queue is full."""
         self._delivery = Delivery()
         self._callers = Callers(self.find)
 
@@ -73,7 +72,7 @@ class Switchboard:
         if wait is None and not found.reply_to and not address.startswith(_SYSTEM):
             self._use_window(sender, address, number, route, len(content))
         if self.queued_bytes > self._max_bytes:
-            self.check_room(sender)
+            self.check_room(sender, route)
             if wait is not None and (full := self.find_full(sender, route)):
                 wait.fail(full)
                 return
@@ -96,7 +95,7 @@ class Switchboard:
         self.counts.refused += number
         failure = sender.deny_publish(address.decode())
         if wait is None:
-            sender.send_frame(frames.frame(frames.RETURNED, bytes([frames.DENIED]), block))
+            sender.send_frame(frames.returned(frames.DENIED, block))
         else:
             wait.fail(failure)
 
@@ -134,38 +133,54 @@ class Switchboard:
         most = min(self._max_window, max(1, WINDOW_BYTES * number // size))
         return route.capacity(most)
 
-    def check_room(self, sender: Client) -> None:
-        """Read nothing more from who sends while the hub holds too much for all.
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more is held for all clients together than should be."""
+        return self.queued_bytes > self._max_bytes
 
-        But whom something is held for has to be heard: its credit is what makes room.
+    def check_room(self, sender: Client, route: Route) -> None:
+        """Read nothing more from who sends to a full queue, while the hub holds too much for all.
+
+        But whom something is held for has to be heard: its credit is what makes room. And who
+        sends elsewhere has done nothing to fill the hub.
         """
-        if self.queued_bytes > self._max_bytes and not sender.queued_bytes:
-            sender.hold_back(self)
-            self._held_back.add(sender)
+        if not self.is_overfull or sender.queued_bytes:
+            return
+        for target in route.limited:
+            if target.is_full:
+                sender.hold_back(self)
+                for peer in target.peers:
+                    self._held_back.setdefault(peer, set()).add(sender)
 
     def find_full(self, sender: Client, route: Route) -> Failure | None:
         """Return how who sends is refused, if it cannot be held back though there is no room."""
-        if self.queued_bytes > self._max_bytes and sender.queued_bytes:
+        if self.is_overfull and sender.queued_bytes:
             for target in route.limited:
-                if target.free <= 0:
+                if target.is_full:
                     return no_room(target.pattern.text)
         return None
 
-    def note_released(self, size: int) -> None:
-        """Count bytes that are not held any more, and go on reading when there is room."""
+    def note_released(self, peer: Client, size: int) -> None:
+        """Count bytes that are held for `peer` no more; go on reading when there is room."""
         self.queued_bytes -= size
-        if self._held_back and self.queued_bytes < self._max_bytes // 2:
-            held_back, self._held_back = self._held_back, set()
-            for peer in held_back:
-                peer.go_on(self)
+        if self._held_back:
+            if self.queued_bytes < self._max_bytes // 2:
+                for each in list(self._held_back):
+                    self._let_go_on(each)
+            elif peer in self._held_back and peer.queued_bytes <= peer.max_queued_bytes // 2:
+                self._let_go_on(peer)
+
+    def _let_go_on(self, peer: Client) -> None:
+        """Read again from those who were held back for what is held for `peer`."""
+        for sender in self._held_back.pop(peer, ()):
+            sender.go_on(self)
 
     def deliver(self, route: Route, parcel: Parcel) -> None:
         """Give messages to all that a route leads to, or back when nobody would answer."""
         if parcel.reply_to:
             if not route.answers:
                 self.counts.returned += parcel.count
-                reason = bytes([frames.NO_RESPONDERS])
-                parcel.sender.send_frame(frames.frame(frames.RETURNED, reason, parcel.block))
+                parcel.sender.send_frame(frames.returned(frames.NO_RESPONDERS, parcel.block))
                 return
             self._callers.note(route, parcel.reply_to)
         self._delivery.deliver(route, parcel)
@@ -181,29 +196,40 @@ class Switchboard:
         self.routes.add(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription. What is held for it goes to its group, or to itself if it lives."""
+        """End a subscription. What is held for it goes to its group, or to itself if it lives.
+
+        Requests for which there is neither are returned, unless somebody else answers them.
+        """
         group = self.routes.remove(subscription)
         for held in subscription.empty():
             if group is not None:
                 found = frames.read_messages(held.block, 0)
-                parcel = Parcel(subscription.peer, held.block, 0, found, held.wait)
-                self._delivery.deal_out(group, parcel)
+                sender = held.asker or subscription.peer
+                self._delivery.deal_out(group, Parcel(sender, held.block, 0, found, held.wait))
             elif subscription.peer.is_open:
                 subscription.peer.send(subscription.head, held.block)
                 subscription.note_sent(held.count)
+            elif held.asker is not None and subscription.answers:
+                self._return(held.asker, held)
             if held.wait is not None:
                 held.wait.end_one()
         self._delivery.forget(subscription)
         self._callers.end(subscription)
 
-    def forget(self, peer: Client, subscriptions: Iterable[Subscription]) -> None:
-        """Let go of a client that has gone, and of its subscriptions."""
+    def _return(self, asker: Client, held: Held) -> None:
+        """Give back a request that was held for who has gone."""
+        if not self.find(frames.read_messages(held.block, 0).address).answers:
+            self.counts.returned += held.count
+            asker.send_frame(frames.returned(frames.NO_RESPONDERS, held.block))
+
+    def forget(self, peer: Client) -> None:
+        """Let go of a client that has gone, and whose subscriptions have ended."""
         self.counts.delivered += peer.delivered
         self.counts.dropped += peer.dropped
-        for subscription in list(subscriptions):
-            self.unsubscribe(subscription)
         self._callers.forget(peer)
-        self._held_back.discard(peer)
+        self._let_go_on(peer)
+        for held_back in self._held_back.values():
+            held_back.discard(peer)
         self.flush()
 
     # -- writing -------------------------------------------------------------------------------
@@ -217,4 +243,7 @@ class Switchboard:
         if self._dirty:
             dirty, self._dirty = self._dirty, []
             for peer in dirty:
-                peer.flush()
+                try:
+                    peer.flush()
+                except Exception as error:  # noqa: BLE001 - a bug in here ends one client
+                    peer.fail_with(error)

@@ -52,6 +52,7 @@ OPTIONAL: Final = 0x80
 
 NO_RESPONDERS: Final = 1
 DENIED: Final = 2
+DROPPED: Final = 3
 """Why messages are RETURNED."""
 
 RETRY: Final = 1

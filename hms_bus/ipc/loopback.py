@@ -13,16 +13,23 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from hms_bus.filelock import OPEN_FLAGS
+
 LOOPBACK = "127.0.0.1"
 
 _MAX_BYTES = 4096
+_FLAGS: int = OPEN_FLAGS | getattr(os, "O_NONBLOCK", 0)
 
 
 class Loopback(Struct, frozen=True, kw_only=True):
-    """What `NAME.tcp` says: where the hub listens, and what a client must know to be let in."""
+    """What `NAME.tcp` says: where the hub listens, and what a client must know to be let in.
+
+    With `tokens` that is a token of the client's own, else `token`.
+    """
 
     port: Annotated[int, Meta(ge=1, le=65535)]
     token: str
+    tokens: bool = False
 
 
 def make_token() -> str:
@@ -36,7 +43,7 @@ def read_loopback(path: Path) -> Loopback | None:
     Also when it says something else, or when another user could have written it. Raises `OSError`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
         return None
     try:
@@ -55,7 +62,7 @@ def write_loopback(path: Path, loopback: Loopback) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     with suppress(FileNotFoundError):
         new.unlink()
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600)
     try:
         os.write(descriptor, msgspec.json.encode(loopback) + b"\n")
     finally:
@@ -64,4 +71,6 @@ def write_loopback(path: Path, loopback: Loopback) -> None:
 
 
 def _is_trusted(status: os.stat_result) -> bool:
+    if not hasattr(os, "geteuid"):
+        return True  # such systems have no owners and modes to look at: the folder is the user's
     return status.st_uid in {os.geteuid(), 0} and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -32,7 +32,8 @@ class Place(Struct, frozen=True, kw_only=True):
 
     `name` is what people call it, `url` the address that every program understands, whatever its
     working folder. `has_own_folder` says that the files lie in the runtime folder, which is made
-    and must be private.
+    and must be private. `owner` is the number of the user whose hub a client trusts there, besides
+    its own user's and root's.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Place(Struct, frozen=True, kw_only=True):
     spawn: Path
     tcp: Path
     hub_log: Path
+    owner: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -117,14 +119,19 @@ def _check_length(socket: Path, *, has_own_folder: bool) -> None:
 
 def _find_runtime_folder(environment: Mapping[str, str]) -> Path:
     """Return the folder of this user's hubs. Asks no disk. Raises `ConfigError`."""
-    temporary = f"hms-bus-{os.getuid()}"
+    has_users = hasattr(os, "getuid")
+    temporary = f"hms-bus-{os.getuid()}" if has_users else "hms-bus"
     folders = {RUNTIME_DIR: "", "XDG_RUNTIME_DIR": "hms-bus", "TMPDIR": temporary}
+    if not has_users:
+        folders["LOCALAPPDATA"] = temporary  # Windows: only the user and administrators come in
     for variable, own in folders.items():
         if text := environment.get(variable):
             # A hub that is started has another working folder than its clients.
-            if not text.startswith("/"):
+            if not Path(text).is_absolute():
                 raise ConfigError(f"{variable} is {text!r:.80}: it takes an absolute path")
             return Path(text, own)
+    if not has_users:
+        raise ConfigError(f"{RUNTIME_DIR} is not set: set it to a folder of your own")
     return Path("/tmp", temporary)  # noqa: S108 - only used if it is ours and private
 
 
@@ -159,6 +166,8 @@ def _make_private(folder: Path) -> None:
         problem = f"is a symbolic link: remove it, or set {RUNTIME_DIR} to where it leads"
     elif not stat.S_ISDIR(status.st_mode):
         problem = f"is no folder: remove it, or set {RUNTIME_DIR} to another one"
+    elif not hasattr(os, "geteuid"):
+        return  # there are no owners and modes to look at
     elif status.st_uid != os.geteuid():
         problem = f"belongs to user {status.st_uid}: set {RUNTIME_DIR} to a folder of your own"
     elif status.st_mode & _OTHERS:

@@ -48,14 +48,18 @@ class Hello(Struct, frozen=True, kw_only=True, omit_defaults=True):
     schemas: dict[str, str] = {}
 
 
-class HubInfo(Struct, frozen=True, kw_only=True):
-    """Which hub it is; `instance` is unique to this run of it."""
+class HubInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which hub it is; `instance` is unique to this run of it.
+
+    `tokens` says that it asks for them: then its clients start no hub in its place.
+    """
 
     name: str
     pid: _U63
     version: str
     started_ns: _U63
     instance: str
+    tokens: bool = False
 
 
 class Limits(Struct, frozen=True, kw_only=True):

@@ -66,7 +66,7 @@ open_faulty = FaultyOpener()
 
 def _of_wrapped(address: Address, error: ConfigError) -> ConfigError:
     known = ", ".join(OPTIONS)
-    return ConfigError(f"the transport behind {address.url!r}: {error}; faults: {known}")
+    return ConfigError(f"the transport behind {address.bare_url!r}: {error}; faults: {known}")
 
 
 @asynccontextmanager
@@ -283,6 +283,10 @@ class _CutSink:
     def interrupt(self, address: str | None) -> None:
         """Tell the sink behind."""
         self._sink.interrupt(address)
+
+    def fail(self, error: BusError) -> None:
+        """Tell the sink behind."""
+        self._sink.fail(error)
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         """Offer to the sink behind, or lose the envelope."""

@@ -114,7 +114,10 @@ def read_status(answer: dict[str, Any]) -> Status:
     try:
         status = msgspec.convert({"taken_ns": time.time_ns(), **answer}, Status)
     except msgspec.ValidationError as error:
-        raise RefusedError(f"the hub's figures are those of another version: {error}") from error
+        raise RefusedError(
+            "the hub's figures are those of another version; update the older one, this program or "
+            f"the hub: {error}"
+        ) from error
     others = [client for client in status.clients if client.pid != os.getpid()]
     return msgspec.structs.replace(status, clients=others)
 

@@ -1,11 +1,13 @@
 """Looking at a hub's lock file from outside: whether it is held, and when it is let go."""
 
 import asyncio
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from hms_bus import kernellock
+from hms_bus.filelock import OPEN_FLAGS
 
 _LOOK_EACH_S = 0.02
 
@@ -23,7 +25,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         try:
-            self._descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self._lock, os.O_RDONLY | OPEN_FLAGS)
         except FileNotFoundError:
             self._descriptor = None
         return self
@@ -42,12 +44,7 @@ class Watch:
         """Whether a process has the lock. Blocks, shortly."""
         if self._descriptor is None:
             return False
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return False
+        return kernellock.is_taken(self._descriptor)
 
     async def released(self) -> None:
         """Return when no process has the lock."""

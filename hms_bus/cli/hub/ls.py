@@ -14,7 +14,7 @@ from hms_bus.cli.hub.picture import span, used
 from hms_bus.cli.options import format_option
 from hms_bus.cli.running import run
 from hms_bus.cli.screen import Column, Form, note, show_table
-from hms_bus.errors import ConfigError, ConnectError
+from hms_bus.errors import BusError, ConfigError, ConnectError
 from hms_bus.filelock import read_holder
 from hms_bus.ipc.places import Place, find_place
 
@@ -41,9 +41,9 @@ _PATIENCE_S = 2.0
 def ls(*, form: Form) -> None:
     """List the hubs of this user: those whose sockets are in the runtime folder.
 
-    A hub is running; or it refuses (it wants another token); or it is silent: there is a process,
-    and it does not answer. What a process that was killed has left is stale; the next client that
-    comes replaces it.
+    A hub is running; or it refuses (it wants another token, an admin's, or is of another version);
+    or it is silent: there is a process, and it does not answer. What a process that was killed has
+    left is stale; the next client that comes replaces it.
 
     The runtime folder is $HMS_BUS_RUNTIME_DIR, else $XDG_RUNTIME_DIR/hms-bus, else hms-bus-UID in
     the folder for temporary files.
@@ -76,6 +76,8 @@ async def _row(place: Place) -> dict[str, Any]:
         holder = await asyncio.to_thread(read_holder, place.lock)
         problem = holder if state == "silent" else None if state == "stale" else str(error)
         return _NOTHING | {"hub": place.url, "state": state, "problem": problem}
+    except BusError as error:  # it answers, but not what was asked; the others are listed still
+        return _NOTHING | {"hub": place.url, "state": "refuses", "problem": str(error)}
 
 
 _NOTHING = dict.fromkeys(column.name for column in _COLUMNS)

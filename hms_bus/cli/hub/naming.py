@@ -23,7 +23,9 @@ def hub_url(name: str | None) -> str:
     if "://" not in name:
         return f"{SCHEME}://{quote(str(Path(name).absolute()) if '/' in name else name)}"
     if not is_behind_hub(name):
-        raise UsageError(f"{name} has no hub: write ipc://NAME, or the NAME alone")
+        raise UsageError(
+            f"{parse_address(name).bare_url} has no hub: write ipc://NAME, or the NAME alone"
+        )
     return name
 
 

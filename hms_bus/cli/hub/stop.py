@@ -51,7 +51,7 @@ def stop(*, name: str | None, timeout: float, quiet: bool) -> int:
                 note(f"process {pid} is still draining")
                 return NEGATIVE
         if not quiet:
-            click.echo(f"stopped {url}, process {pid}")
+            click.echo(f"stopped {parse_address(url).bare_url}, process {pid}")
         return OK
 
     return run(end)

@@ -11,43 +11,53 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count as counting
+from copy import copy
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from hms_bus.__about__ import __version__
-from hms_bus.errors import (
-    BusError,
-    ConnectError,
-    DisconnectedError,
-    FrameError,
-    LogError,
-    StateError,
-)
+from hms_bus.errors import BusError, ConnectError, DisconnectedError, FrameError, StateError
 from hms_bus.ipc import frames, session
-from hms_bus.ipc.failures import read_failure, to_error
+from hms_bus.ipc.failures import read_failure
 from hms_bus.ipc.places import Place
-from hms_bus.ipc.session import ClientInfo, Farewell, Hello, Welcome
-from hms_bus.transports.ipc.reaching import Reached, SpawnOptions, reach
+from hms_bus.ipc.session import ClientInfo, Farewell, Hello, LogInfo, Welcome
+from hms_bus.transports.ipc.calls import Call, Calls
+from hms_bus.transports.ipc.dialing import Reached
+from hms_bus.transports.ipc.greeting import PASSING, Greeting
+from hms_bus.transports.ipc.reaching import reach
+from hms_bus.transports.ipc.spawning import SpawnOptions
 from hms_bus.transports.ipc.wire import Wire
 
 logger = logging.getLogger("hms_bus")
 
 _WELCOME_WITHIN_S = 10.0
-_BYE_WITHIN_S = 2.0
+_BYE_WITHIN_S = 5.0
+"""As long as a hub that ends waits for its clients."""
+
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 2.0
+_STABLE_S = 5.0
+"""A connection that has lasted so long was a good one: the next pause is the first one again."""
+
 _AFTER_BYE_S = 1.0
 """How long a client stays away from a hub that has said BYE: it was told to end."""
 
 _PATIENCE = 3
 """Heartbeats in which nothing is heard until the line counts as cut."""
 
+_PARTED_WITHIN_S = 10.0
+"""How long a hub that has said BYE may take to close when the client has answered."""
+
+_OTHER_LOG = frozenset({"other-log", "no-log", "denied"})
+"""Reasons of a refusal that may be due to the log that the HELLO asks for."""
+
 _BIGGEST_FRAME = 2**31
-_PASSING = frozenset({"closing", "idle", "internal", "limit"})
-"""Reasons of a refusal that may be over when it is tried again."""
+_ROOM_AROUND = 2**20
+"""What a hub may put around messages that fill a frame of the greatest size."""
+
+_BYE = frames.frame(frames.BYE, session.to_json(Farewell()))
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -67,78 +77,95 @@ class Settings(Struct, frozen=True, kw_only=True):
 class Client:
     """One client and its current connection.
 
-    `up` callbacks run when a connection has been welcomed, before anything else is sent over it;
-    `down` when it has ended. Both in the order in which they were added.
+    What hangs itself in is called in the order in which it was added: `up` when a connection has
+    been welcomed, before anything else is sent over it; `parting` when the hub has said good-bye,
+    for the last words; `down` when the connection has ended, with what broke it, if it was not just
+    closed; `over`, once and with the reason, when there will be none any more; `after_read` when
+    the frames of one read have been handled.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.wire: Wire | None = None
-        """The connection, once it was welcomed; `None` while there is none."""
+        """The connection while there is something to be said over it; else `None`."""
         self.welcome: Welcome | None = None
+        self.calls = Calls(settings.url)
         self.handlers: dict[int, Callable[[bytes], None]] = {
-            frames.DONE: self._on_done,
-            frames.FAILED: self._on_failed,
-            frames.ANSWER: self._on_answer,
+            frames.DONE: self.calls.on_done,
+            frames.FAILED: self.calls.on_failed,
+            frames.ANSWER: self.calls.on_answer,
             frames.ERROR: self._on_error,
             frames.PING: self._on_ping,
-            frames.PONG: _ignore,
+            frames.PONG: _check_pong,
             frames.BYE: self._on_bye,
         }
         self.up: list[Callable[[Welcome], None]] = []
-        self.down: list[Callable[[], None]] = []
+        self.parting: list[Callable[[], None]] = []
+        self.down: list[Callable[[Exception | None], None]] = []
         self.over: list[Callable[[BusError], None]] = []
-        """Called with the reason when there will be no connection any more."""
         self.after_read: list[Callable[[], None]] = []
-        """Called when the frames of one read have been handled."""
         self.failure: BusError | None = None
         """Why there will be no connection any more."""
-        self.next_call = counting(1).__next__
-        self.calls: dict[int, Call] = {}
         self._wire: Wire | None = None
-        self._greeting: asyncio.Future[Welcome] | None = None
+        self._greeting: Greeting | None = None
+        self._is_welcomed = False
+        self._asks_for_known_log = True
         self._lost: asyncio.Future[None] = self.loop.create_future()
         self._keeping: asyncio.Task[None] | None = None
         self._beating: asyncio.TimerHandle | None = None
-        self._is_closing = False
+        self._pauses = _Pauses()
+        self.is_closing = False
+        """Whether it was this side that left."""
         self._heard_bye = False
-        self._bye: asyncio.Future[None] = self.loop.create_future()
-        self._up_again: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[None]] = []
 
     # -- life ----------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Connect, with patience for a hub that ends or starts at this moment.
 
-        Raises `ConnectError` when there is no hub, or it refuses this client.
+        Raises `ConnectError` when there is no hub, or it refuses this client; `LogError` when it
+        cannot open the log; `ConfigError` for a runtime folder that is not private.
         """
         deadline = self.loop.time() + self.settings.connect_timeout_s
-        pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                await self._connect()
+                await self._connect(deadline - self.loop.time())
                 break
             except DisconnectedError as error:
-                if self.loop.time() > deadline:
+                pause_s = self._pauses.next()
+                if self.loop.time() + pause_s > deadline:
                     raise ConnectError(str(error), url=self.settings.url) from error
-            await asyncio.sleep(_jittered(pause_s))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
         self._keeping = self.loop.create_task(self._keep())
+        self._keeping.add_done_callback(self._on_kept)
 
-    async def close(self) -> None:
-        """Say good-bye: when the hub has answered, all that was sent has been passed on."""
-        self._is_closing = True
+    async def close(self, *, politely: bool = True) -> None:
+        """Part. With `politely`, all that was said has been passed on when this returns."""
+        self.is_closing = True
         try:
-            if self.wire is not None:
-                self.wire.write(frames.frame(frames.BYE, session.to_json(Farewell())))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_BYE_WITHIN_S):
-                        await asyncio.wait({self._bye, self._lost}, return_when="FIRST_COMPLETED")
+            if self._keeping is not None:
+                self._keeping.cancel()
+                await asyncio.wait({self._keeping})
+            if self.wire is not None and politely:
+                await self._say_bye(self.wire)
         finally:
             self._end(StateError(f"the connection to {self.settings.url} is closed"))
 
+    async def _say_bye(self, wire: Wire) -> None:
+        """Return when the hub has dealt with everything: it closes then."""
+        wire.write(_BYE)
+        self.wire = None
+        if not await _is_done(self._lost, _BYE_WITHIN_S):
+            logger.warning(
+                "the hub at %s has not said good-bye within %g s: what was sent last may be lost",
+                self.settings.url,
+                _BYE_WITHIN_S,
+            )
+
     def _end(self, failure: BusError) -> None:
+        is_first = self.failure is None
         self.failure = self.failure or failure
         if self._keeping is not None:
             self._keeping.cancel()
@@ -146,42 +173,71 @@ class Client:
             self._beating.cancel()
         if self._wire is not None:
             self._wire.close()
-        self.fail_calls(self.failure)
-        for over in self.over:
+        self.wire = None
+        self.calls.fail(self.failure)
+        for over in self.over if is_first else ():
             over(self.failure)
         self._wake_waiting()
 
-    async def _connect(self) -> None:
+    async def connected(self) -> Wire:
+        """Return the connection, once there is one. Raises when there will be none."""
+        while self.wire is None:
+            self.check()
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+        return self.wire
+
+    async def is_connected(self, within_s: float) -> bool:
+        """Whether there is a connection, or comes to be one in time."""
+        with suppress(TimeoutError, BusError):
+            async with asyncio.timeout(within_s):
+                await self.connected()
+        return self.wire is not None
+
+    def _wake_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def check(self) -> None:
+        """Raise what ended this client, if it has ended."""
+        if self.failure is not None:
+            raise copy(self.failure)
+
+    # -- connecting ----------------------------------------------------------------------------
+
+    async def _connect(self, within_s: float) -> None:
         """Connect once.
 
         Raises `ConnectError`, or `DisconnectedError` when it may help to try again at once.
         """
-        settings = self.settings
-        reached = await reach(
-            settings.place, spawn=settings.spawn, timeout_s=settings.connect_timeout_s
-        )
+        reached = await reach(self.settings.place, spawn=self._spawn, timeout_s=within_s)
         self._lost = self.loop.create_future()
-        self._greeting = self.loop.create_future()
+        self._greeting = greeting = Greeting(self.settings.url)
         self._heard_bye = False
-        _, wire = await self.loop.create_connection(
-            lambda: Wire(_BIGGEST_FRAME, self._on_frames, self._on_lost), sock=reached.socket
-        )
-        self._wire = wire
+        wire = self._wire = Wire(_BIGGEST_FRAME, self._on_frames, self._on_lost)
+        await self.loop.create_connection(lambda: wire, sock=reached.socket)
         try:
             wire.write(frames.frame(frames.HELLO, session.to_json(self._hello(reached))))
-            async with asyncio.timeout(_WELCOME_WITHIN_S):
-                welcome = await self._greeting
-        except TimeoutError:
-            wire.abort()
-            raise DisconnectedError(f"the hub at {settings.url} does not say WELCOME") from None
+            if not await _is_done(greeting.answer, min(max(within_s, 0.0), _WELCOME_WITHIN_S)):
+                text = f"the hub at {self.settings.url} does not say WELCOME"
+                raise DisconnectedError(text)
+            self._begin(wire, greeting)
         except BaseException:
             wire.abort()
             raise
-        self._begin(wire, welcome)
+
+    @property
+    def _spawn(self) -> SpawnOptions | None:
+        """How to start a hub, unless the one before asked for tokens: ours would let in anybody."""
+        asked = self.welcome is not None and self.welcome.hub.tokens
+        return None if asked else self.settings.spawn
 
     def _hello(self, reached: Reached) -> Hello:
         settings = self.settings
-        known = self.welcome.log if self.welcome is not None else None
+        known = self._known_log
         return Hello(
             protocol=session.PROTOCOL,
             envelope=session.SPECVERSION,
@@ -189,166 +245,172 @@ class Client:
             client=ClientInfo(
                 name=settings.name, pid=os.getpid(), sdk=f"hms-bus/{__version__} (Python)"
             ),
-            token=settings.token or reached.token,
+            token=reached.token or settings.token,
             log=settings.log or (None if known is None else known.url),
         )
 
-    def _begin(self, wire: Wire, welcome: Welcome) -> None:
-        wire.set_max_frame(max(welcome.limits.max_frame, 2**20) + 2**20)
+    @property
+    def _known_log(self) -> LogInfo | None:
+        """The log of the hub before: the next one, which we may start, is to keep it, too."""
+        if self.welcome is None or not self._asks_for_known_log:
+            return None
+        return self.welcome.log
+
+    def _begin(self, wire: Wire, greeting: Greeting) -> None:
+        welcome = greeting.answer.result()
+        if self._lost.done():
+            raise DisconnectedError(f"the hub at {self.settings.url} closed the connection")
+        wire.set_max_frame(max(welcome.limits.max_frame, 2**20) + _ROOM_AROUND)
         self.welcome = welcome
         self.wire = wire
+        self._greeting = None
+        self._is_welcomed = True
+        self._asks_for_known_log = True
         for up in self.up:
             up(welcome)
+        self._pauses.begin(self.loop.time())
         self._wake_waiting()
         self._beat()
-
-    def _wake_waiting(self) -> None:
-        for waiter in self._up_again:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._up_again.clear()
-
-    async def connected(self) -> Wire:
-        """Return the connection, once there is one. Raises when there will be none."""
-        while self.wire is None:
-            self.check()
-            waiter = self.loop.create_future()
-            self._up_again.append(waiter)
-            await waiter
-        self.check()
-        return self.wire
-
-    def check(self) -> None:
-        """Raise what ended this client, if it has ended."""
-        if self.failure is not None:
-            raise self.failure
+        wire.hand_on(greeting.early)
 
     async def _keep(self) -> None:
-        """Connect again, each time that the line was cut."""
-        while True:
+        """Connect again, each time that the line was cut, until a hub refuses."""
+        while self.failure is None:
             await asyncio.wait({self._lost})
+            self._pauses.end(self.loop.time())
             if self._heard_bye:
-                await asyncio.sleep(_jittered(_AFTER_BYE_S))
+                await asyncio.sleep(_AFTER_BYE_S * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
             await self._connect_again()
+
+    def _on_kept(self, keeping: asyncio.Task[None]) -> None:
+        """End when connecting again has failed in a way that nobody has thought of."""
+        if keeping.cancelled() or (error := keeping.exception()) is None:
+            return
+        text = f"connecting to {self.settings.url} again failed: {type(error).__name__}: {error}"
+        logger.error(text, exc_info=error)
+        self._end(ConnectError(text, url=self.settings.url))
 
     async def _connect_again(self) -> None:
         started = self.loop.time()
-        pause_s = _FIRST_PAUSE_S
-        logger.warning("the connection to the hub at %s is lost", self.settings.url)
+        url = self.settings.url
+        logger.warning("the connection to the hub at %s is lost", url)
+        level = logging.WARNING
         while True:
-            await asyncio.sleep(_jittered(pause_s))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            await asyncio.sleep(self._pauses.next())
             try:
-                await self._connect()
-            except ConnectError as error:
-                if not error.refused:
-                    logger.warning("no connection to %s yet: %s", self.settings.url, error)
-                    continue
-                logger.error("the hub at %s refuses: %s", self.settings.url, error)  # noqa: TRY400
-                self._end(error)
+                await self._connect(self.settings.connect_timeout_s)
+            except (BusError, OSError) as error:
+                if isinstance(error, ConnectError) and error.refused:
+                    if self._can_do_without_log:
+                        self._asks_for_known_log = False
+                        continue
+                    logger.error("the hub at %s refuses: %s", url, error)  # noqa: TRY400 - no bug of ours
+                    self._end(error)
+                    return
+                logger.log(level, "no connection to %s yet: %s", url, error)
+                level = logging.DEBUG  # the same over and over tells nothing new
+            else:
+                logger.warning(
+                    "connected to %s again after %.2f s", url, self.loop.time() - started
+                )
                 return
-            except (DisconnectedError, LogError) as error:
-                logger.info("no connection to %s yet: %s", self.settings.url, error)
-                continue
-            away_s = self.loop.time() - started
-            logger.warning("connected to %s again after %.2f s", self.settings.url, away_s)
-            return
+
+    @property
+    def _can_do_without_log(self) -> bool:
+        """Whether we were refused for a log that nobody here has asked for, only the hub before."""
+        reason = None if self._greeting is None else self._greeting.reason
+        is_asked_for = self.settings.log is not None
+        return reason in _OTHER_LOG and not is_asked_for and self._known_log is not None
 
     # -- the line ------------------------------------------------------------------------------
 
     def _on_frames(self, contents: list[bytes]) -> None:
         handlers = self.handlers
-        for content in contents:
-            if self.wire is None:
-                self._on_greeting(content)
-                continue
-            kind = content[0]
-            handle = handlers.get(kind)
-            if handle is not None:
-                handle(content)
-            elif kind < frames.OPTIONAL:
-                raise FrameError(f"a hub sends no frames of the kind 0x{kind:02x}")
+        try:
+            for content in contents:
+                if self._greeting is not None:
+                    self._greeting.take(content)
+                elif (handle := handlers.get(content[0])) is not None:
+                    handle(content)
+                elif content[0] < frames.OPTIONAL:
+                    raise FrameError(f"a hub sends no frames of the kind 0x{content[0]:02x}")
+        except UnicodeDecodeError as error:
+            raise FrameError(f"a text is no UTF-8: {error}") from error
         for after in self.after_read:
             after()
-
-    def _on_greeting(self, content: bytes) -> None:
-        greeting = self._greeting
-        if greeting is None or greeting.done():
-            if content[0] == frames.BYE:
-                self._heard_bye = True
-            return
-        if content[0] == frames.WELCOME:
-            greeting.set_result(session.from_json(content[1:], Welcome))
-            return
-        if content[0] != frames.ERROR:
-            raise FrameError(f"a hub begins with a WELCOME, not with 0x{content[0]:02x}")
-        failure = read_failure(content[1:])
-        if failure.reason in _PASSING:
-            greeting.set_exception(DisconnectedError(f"{self.settings.url}: {failure.message}"))
-        else:
-            error = to_error(failure, url=self.settings.url)
-            if not isinstance(error, LogError):
-                text = f"{self.settings.url}: {failure.message}"
-                error = ConnectError(text, url=self.settings.url, refused=True)
-            greeting.set_exception(error)
 
     def _on_lost(self, wire: Wire, error: Exception | None) -> None:
         if wire is not self._wire:
             return
         text = f"the hub at {self.settings.url} closed the connection"
-        lost = DisconnectedError(text if error is None else f"{text}: {error}")
-        if self._greeting is not None and not self._greeting.done():
-            self._greeting.set_exception(lost)
+        if self._greeting is not None:
+            self._greeting.fail(DisconnectedError(text if error is None else f"{text}: {error}"))
         if not self._lost.done():
             self._lost.set_result(None)
-        if self.wire is None:
-            return
-        self.wire = None
-        self.fail_calls(
-            DisconnectedError("the connection to the hub was lost: the outcome is unknown")
-        )
-        for down in self.down:
-            down()
+        if self._is_welcomed:
+            self._is_welcomed = False
+            self.wire = None
+            text = "the connection to the hub was lost: the outcome is unknown"
+            self.calls.fail(DisconnectedError(text))
+            for down in self.down:
+                down(error)
 
     def _beat(self) -> None:
+        wire = self._wire
         if self._beating is not None:
             self._beating.cancel()
-        if self.wire is None or self.welcome is None:
+        if not self._is_welcomed or wire is None or self.welcome is None:
             return
         heartbeat_s = self.welcome.limits.heartbeat_s
-        silent_s = self.loop.time() - self.wire.heard_s
+        silent_s = self.loop.time() - wire.heard_s
         if silent_s > _PATIENCE * heartbeat_s:
             logger.warning("nothing was heard of the hub for %.0f s", silent_s)
-            self.wire.abort()
+            wire.abort()
             return
-        if silent_s > heartbeat_s:
-            self.wire.write(frames.frame(frames.PING, time.time_ns().to_bytes(8, "big")))
+        if silent_s > heartbeat_s and self.wire is not None:
+            wire.write(frames.frame(frames.PING, time.time_ns().to_bytes(8, "big")))
         self._beating = self.loop.call_later(heartbeat_s / 2, self._beat)
 
+    def answer(self, data: bytes) -> None:
+        """Send what answers the hub: that may be said until the connection ends."""
+        if self._wire is not None and self._is_welcomed:
+            self._wire.write(data)
+
     def _on_ping(self, content: bytes) -> None:
-        if self.wire is not None:
-            self.wire.write(frames.frame(frames.PONG, content[1:]))
+        self.answer(frames.frame(frames.PONG, frames.read_ping(content)))
 
     def _on_bye(self, content: bytes) -> None:
-        del content
+        session.from_json(content[1:], Farewell)
         self._heard_bye = True
-        if not self._bye.done() and self._is_closing:
-            self._bye.set_result(None)
-        elif self.wire is not None:
-            # What was sent before this answer is passed on by the hub before it closes.
-            self.wire.write(frames.frame(frames.BYE, session.to_json(Farewell())))
+        if self.wire is not None:
+            # Not before those who were waiting for what came in this read have gone on.
+            self.loop.call_soon(self._part, self.wire)
+        elif self._wire is not None:
+            self._wire.close()  # both have said it
+
+    def _part(self, wire: Wire) -> None:
+        """Say what is still to be said, and then only answer: the hub closes behind its answers."""
+        if self.wire is not wire:
+            return
+        for part in self.parting:
+            part()
+        wire.write(_BYE)
+        self.wire = None
+        self.loop.call_later(_PARTED_WITHIN_S, wire.abort)
 
     def _on_error(self, content: bytes) -> None:
         failure = read_failure(content[1:])
-        logger.warning("the hub at %s says: %s", self.settings.url, failure.message)
+        url = self.settings.url
+        if failure.reason in PASSING or self.is_closing:
+            logger.warning("the hub at %s says: %s", url, failure.message)
+            return
+        # It would be the same with the next connection (spec/ipc.md, "Errors").
+        logger.error("the hub at %s has ended the connection: %s", url, failure.message)
+        text = f"the hub has ended the connection ({failure.message}): the outcome is unknown"
+        self.calls.fail(DisconnectedError(text))
+        self._end(ConnectError(f"{url}: {failure.message}", url=url, refused=True))
 
-    # -- calls ---------------------------------------------------------------------------------
-
-    def add_call(self, call: "Call") -> int:
-        """Return the number under which the answer will come."""
-        number = self.next_call() & 0xFFFF_FFFF
-        self.calls[number] = call
-        return number
+    # -- questions -----------------------------------------------------------------------------
 
     async def ask(
         self, op: str, on_more: Callable[[Any], None] | None = None, **members: Any
@@ -360,68 +422,38 @@ class Client:
         wire = await self.connected()
         call = Call(self.loop.create_future(), on_more=on_more)
         content = msgspec.json.encode({"op": op, **members})
-        wire.write(frames.call_frame(frames.ASK, self.add_call(call), content))
+        wire.write(frames.call_frame(frames.ASK, self.calls.add(call), content))
         return await call.future
 
-    def fail_calls(self, error: BusError) -> None:
-        """Fail the calls that were under way."""
-        calls, self.calls = self.calls, {}
-        for call in calls.values():
-            if not call.future.done():
-                call.future.set_exception(error)
-                call.future.exception()  # it is no fault when nobody waits for it
 
-    def _on_done(self, content: bytes) -> None:
-        number, window = frames.read_pair(content)
-        call = self.calls.pop(number, None)
-        if call is None:
-            return
-        if call.on_window is not None and window:
-            call.on_window(window)
-        if not call.future.done():
-            call.future.set_result(None)
+class _Pauses:
+    """How long to wait before connecting again: ever longer, and not the same for all clients."""
 
-    def _on_failed(self, content: bytes) -> None:
-        call = self.calls.pop(frames.read_u32(content), None)
-        if call is not None and not call.future.done():
-            failure = read_failure(content[5:])
-            call.future.set_exception(to_error(failure, url=self.settings.url))
+    def __init__(self) -> None:
+        self._pause_s = _FIRST_PAUSE_S
+        self._began_s = 0.0
 
-    def _on_answer(self, content: bytes) -> None:
-        number, more, document = frames.read_answer(content)
-        call = self.calls.get(number)
-        if call is None:
-            return
-        answer = session.object_from_json(document)
-        if more:
-            if call.on_more is not None:
-                call.on_more(answer)
-            return
-        del self.calls[number]
-        if not call.future.done():
-            call.future.set_result(answer)
+    def next(self) -> float:
+        """Return the next pause."""
+        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return pause_s
+
+    def begin(self, now: float) -> None:
+        """Note that there is a connection."""
+        self._began_s = now
+
+    def end(self, now: float) -> None:
+        """Note that it was lost."""
+        if now - self._began_s > _STABLE_S:
+            self._pause_s = _FIRST_PAUSE_S
 
 
-class Call:
-    """A call until it is answered, or the line is cut."""
-
-    __slots__ = ("future", "on_more", "on_window")
-
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        *,
-        on_window: Callable[[int], None] | None = None,
-        on_more: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.future = future
-        self.on_window = on_window
-        self.on_more = on_more
+def _check_pong(content: bytes) -> None:
+    frames.read_ping(content)
 
 
-def _jittered(pause_s: float) -> float:
-    return pause_s * (0.5 + random.random())  # noqa: S311 - no secret
-
-
-def _ignore(content: bytes) -> None:
-    del content
+async def _is_done(future: asyncio.Future[Any], within_s: float) -> bool:
+    """Wait for `future`, which is not cancelled; return whether it is done in time."""
+    done, _ = await asyncio.wait({future}, timeout=within_s)
+    return bool(done)

@@ -6,6 +6,7 @@ import socket
 from msgspec import Struct
 
 from hms_bus.errors import ConnectError
+from hms_bus.filelock import is_held
 from hms_bus.ipc.loopback import LOOPBACK, Loopback, read_loopback
 from hms_bus.ipc.peers import is_welcome, peer_of_socket
 from hms_bus.ipc.places import Place
@@ -13,12 +14,14 @@ from hms_bus.threads import run_to_end
 
 _CROWDED_PAUSE_S = 0.02
 _SELF_CONNECTED = "it was its own peer"
+_LEFT_BEHIND = "the hub that had this port has ended"
 
 
 class Reached(Struct, frozen=True, kw_only=True):
     """A connection to a hub: a socket that does not block, for its new owner to close.
 
-    `token` is what the HELLO must say besides the client's own token: `None` at a Unix socket.
+    `token` is what the HELLO must say in place of the client's own token. It is `None` where that
+    one counts: at a Unix socket, and where the hub asks for tokens.
     """
 
     socket: socket.socket
@@ -28,8 +31,12 @@ class Reached(Struct, frozen=True, kw_only=True):
 async def dial(place: Place) -> Reached | None:
     """Connect to the hub; `None` when nobody listens. Waits while a hub has too many to let in.
 
-    Raises `ConnectError` when the way is barred, or the hub in our runtime folder is a stranger's.
-    Cancelled, it leaves no socket behind.
+    What is told in `NAME.tcp` counts only while the hub that wrote it lives: the port of one that
+    was killed may be anybody's now.
+
+    Raises `ConnectError` when the way is barred, or the hub is a stranger's: it would get our token
+    and all that we say. Strangers are all but our own user, root, and `place.owner`. Cancelled, it
+    leaves no socket behind.
     """
     if hasattr(socket, "AF_UNIX") and (reached := await _dial_socket(place)):
         return reached
@@ -69,15 +76,13 @@ async def _connect(line: socket.socket, place: Place) -> None:
 
 
 def _check_owner(line: socket.socket, place: Place) -> None:
-    """Raise `ConnectError` if a stranger serves where only our own user may.
-
-    A socket that was named by its path may be that of another user's hub, which lets us in.
-    """
+    """Raise `ConnectError` if a stranger serves there: in a shared folder anybody may be first."""
     peer = peer_of_socket(line)
-    if place.has_own_folder and not is_welcome(peer):
+    if not is_welcome(peer, () if place.owner is None else (place.owner,)):
+        uid = peer.uid if peer else None
         raise ConnectError(
-            f"the hub at {place.socket} belongs to user {peer.uid if peer else None}, "
-            "not to you: it is not trusted",
+            f"the hub at {place.socket} belongs to user {uid}, not to you: it is not trusted. If "
+            f"you know that user, write {place.url}?owner={uid}",
             url=place.url,
             refused=True,
         )
@@ -92,6 +97,9 @@ async def _dial_port(place: Place, told: Loopback) -> Reached | None:
         if line.getsockname() == line.getpeername():
             raise ConnectionRefusedError(_SELF_CONNECTED)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Only now: while nobody listens the lock is left alone, which a hub may be about to take.
+        if not await run_to_end(lambda: _is_alive(place, told)):
+            raise ConnectionRefusedError(_LEFT_BEHIND)
     except ConnectionRefusedError:
         line.close()
         return None
@@ -101,7 +109,12 @@ async def _dial_port(place: Place, told: Loopback) -> Reached | None:
     except BaseException:
         line.close()
         raise
-    return Reached(socket=line, token=told.token)
+    return Reached(socket=line, token=None if told.tokens else told.token)
+
+
+def _is_alive(place: Place, told: Loopback) -> bool:
+    """Whether the hub that has told its port lives: the next one takes the file away first."""
+    return is_held(place.lock) and read_loopback(place.tcp) == told
 
 
 def _barred(place: Place, where: str, error: OSError) -> ConnectError:

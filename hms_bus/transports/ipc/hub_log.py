@@ -6,7 +6,7 @@ already, so it is appended once, and its receipt is the first one's.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +15,16 @@ from msgspec.structs import replace
 from hms_bus import plugins
 from hms_bus.abc import Capability, Codec, Expect, Head, Receipt, Record, Selector, Verification
 from hms_bus.envelope import Envelope
-from hms_bus.errors import BusError, DecodeError, DisconnectedError, LogCorruptError, LogError
+from hms_bus.errors import (
+    BusError,
+    DecodeError,
+    DisconnectedError,
+    EncodeError,
+    FrameError,
+    LogCorruptError,
+    LogError,
+    StateError,
+)
 from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import read_failure, to_error
 from hms_bus.ipc.session import HeadInfo, LogInfo, Read, Welcome
@@ -27,16 +36,16 @@ _CREDIT = 2048
 
 
 class _Append:
-    """An APPEND until all its receipts are there."""
+    """An APPEND until all its receipts are there; `flags` is `None` until it was sent."""
 
-    __slots__ = ("blocks", "expect", "future", "is_retry", "receipts")
+    __slots__ = ("blocks", "expect", "flags", "future", "receipts")
 
     def __init__(self, blocks: list[bytes], expect: int, future: asyncio.Future[Any]) -> None:
         self.blocks = blocks
         self.expect = expect
         self.future = future
         self.receipts: list[tuple[int, bool]] = []
-        self.is_retry = False
+        self.flags: int | None = None
 
 
 class HubLog:
@@ -49,8 +58,12 @@ class HubLog:
         self._info = info
         self._appends: dict[int, _Append] = {}
         self._reads: dict[int, _Read] = {}
-        self.capabilities: frozenset[Capability] = msgspec.convert(
-            info.capabilities, frozenset[Capability]
+        self._max_frame = _max_frame(client)
+        self._held = 0
+        """Bytes of what was never sent, for want of a connection."""
+        known: tuple[Capability, ...] = get_args(Capability)
+        self.capabilities: frozenset[Capability] = frozenset(
+            word for word in known if word in info.capabilities
         )
         client.handlers |= {
             frames.RECEIPTS: self._on_receipts,
@@ -107,14 +120,44 @@ class HubLog:
     def _begin(self, blocks: list[bytes], expect: Expect) -> asyncio.Future[Any]:
         client = self._client
         client.check()
-        future: asyncio.Future[Any] = client.loop.create_future()
         expected = frames.ANY_POSITION if expect == "any" else 0 if expect == "none" else expect
-        append = _Append(blocks, expected, future)
-        call = client.next_call() & 0xFFFF_FFFF
+        append = _Append(blocks, expected, client.loop.create_future())
+        call = client.calls.next_number()
+        data = frames.append(call, 0, expected, blocks)
+        if len(data) - frames.LENGTH_BYTES > self._max_frame:
+            raise self._too_large(len(data))
+        if client.wire is None:
+            self._hold(call, append, len(data))
+        else:
+            append.flags = 0
+            client.wire.write(data)
         self._appends[call] = append
-        if client.wire is not None:
-            client.wire.write(frames.append(call, 0, expected, blocks))
-        return future
+        return append.future
+
+    def _hold(self, call: int, append: _Append, size: int) -> None:
+        """Keep an append until there is a connection, or its caller gives up."""
+        limit = self._client.settings.max_buffer_bytes
+        if self._held + size > limit:
+            raise DisconnectedError(
+                f"there is no connection to the hub, and {self._held} bytes are waiting for "
+                f"one (the limit is {limit}, ?buffer= in the URL)"
+            )
+        self._held += size
+
+        def forget(_: object) -> None:
+            if append.flags is None:
+                self._held -= size
+                self._appends.pop(call, None)
+
+        append.future.add_done_callback(forget)
+
+    def _too_large(self, size: int) -> EncodeError:
+        return EncodeError(
+            f"what is to be appended at once has {size} bytes; the hub takes frames of at most "
+            f"{self._max_frame}: append it in several parts, send references (dataref), or raise "
+            "max_frame in hub.toml",
+            field="data",
+        )
 
     def _on_receipts(self, content: bytes) -> None:
         for call, position, flags in frames.read_receipts(content):
@@ -122,7 +165,7 @@ class HubLog:
             if append is None:
                 continue
             # What an earlier try has appended is no duplicate for whoever tried.
-            duplicate = bool(flags & frames.DUPLICATE) and not append.is_retry
+            duplicate = bool(flags & frames.DUPLICATE) and append.flags != frames.RETRY
             append.receipts.append((position, duplicate))
             if flags & frames.LAST:
                 del self._appends[call]
@@ -161,7 +204,7 @@ class HubLog:
         client = self._client
         await client.connected()
         read = _Read(selector, follow=follow, codec=self._codec_name, loop=client.loop)
-        call = client.next_call() & 0xFFFF_FFFF
+        call = client.calls.next_number()
         self._reads[call] = read
         self._send_read(call, read)
         try:
@@ -237,8 +280,9 @@ class HubLog:
 
     def _on_up(self, welcome: Welcome) -> None:
         """Go on with what was under way, unless the log is another one now."""
+        self._max_frame = welcome.limits.max_frame
         info = welcome.log
-        if info is None or info.identity != self._info.identity:
+        if info is None or not _goes_on(self._info, info):
             now = "none" if info is None else f"another one ({info.url})"
             lost = LogError(
                 f"the hub's log {self._info.url} is gone: after the connection was lost the hub "
@@ -249,30 +293,60 @@ class HubLog:
             if info is not None:
                 self._info = info
             return
-        for call, append in self._appends.items():
-            append.is_retry = True
-            self._write(frames.append(call, frames.RETRY, append.expect, append.blocks))
+        self._info = info
+        appends, self._appends = self._appends, {}
+        self._held = 0
+        for call, append in appends.items():
+            self._append_again(call, append)
         for call, read in self._reads.items():
             self._send_read(call, read)
 
-    def _on_down(self) -> None:
-        """Keep what can go on: appends and reads do, wherever they were."""
+    def _append_again(self, call: int, append: _Append) -> None:
+        """Send what was never sent, or never answered, unless nobody waits for it any more."""
+        if append.future.done():
+            return
+        append.flags = 0 if append.flags is None else frames.RETRY
+        append.receipts.clear()
+        data = frames.append(call, append.flags, append.expect, append.blocks)
+        if len(data) - frames.LENGTH_BYTES > self._max_frame:
+            append.future.set_exception(self._too_large(len(data)))
+            return
+        self._appends[call] = append
+        self._write(data)
+
+    def _on_down(self, error: Exception | None) -> None:
+        """Keep what can go on: appends and reads do, wherever they were.
+
+        Records that the client cannot take would come again with each connection.
+        """
+        if isinstance(error, FrameError) and error.reason == "frame-too-large":
+            self._fail_reads(LogError(f"a record cannot be read: {error}", path=self._info.url))
 
     def _on_over(self, failure: BusError) -> None:
         self._fail_all(failure)
 
     def _fail_all(self, error: BusError) -> None:
         appends, self._appends = self._appends, {}
+        self._held = 0
         for append in appends.values():
-            if not append.future.done():
-                append.future.set_exception(
-                    DisconnectedError(f"{error}: the outcome is unknown")
-                    if isinstance(error, LogError)
-                    else error
-                )
+            was_sent = append.flags is not None
+            append.flags = append.flags or 0
+            if append.future.done():
+                continue
+            if was_sent and not isinstance(error, StateError):
+                append.future.set_exception(DisconnectedError(f"{error}: the outcome is unknown"))
+            else:
+                append.future.set_exception(error)
+        self._fail_reads(error)
+
+    def _fail_reads(self, error: BusError) -> None:
         reads, self._reads = self._reads, {}
         for read in reads.values():
             read.fail(error)
+
+
+def _max_frame(client: Client) -> int:
+    return 2**24 if client.welcome is None else client.welcome.limits.max_frame
 
 
 class _Read:
@@ -380,3 +454,10 @@ async def _flatten(batches: AsyncGenerator[list[Record]]) -> AsyncGenerator[Reco
                 yield record
     finally:
         await batches.aclose()
+
+
+def _goes_on(before: LogInfo, now: LogInfo) -> bool:
+    """Whether it is the same log; one that was empty has begun meanwhile, maybe."""
+    if not before.identity:
+        return before.url == now.url
+    return before.identity == now.identity

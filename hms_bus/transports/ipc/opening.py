@@ -5,7 +5,8 @@
 | `spawn=false` | do not start a hub when there is none |
 | `log=URL` | the log that the hub shall keep (a bus's `log=` ends up here) |
 | `idle=30s` | how long a hub that this client starts stays without clients |
-| `token=TEXT` | who this client is; without one, what `HMS_BUS_TOKEN` says |
+| `token=TEXT` | who this client is; without one, what `HMS_BUS_TOKEN` says. Then it starts no hub |
+| `owner=UID` | the user whose hub may be there, besides our own and root |
 | `tcp=true` | let a hub that this client starts listen on loopback TCP |
 | `timeout=10s` | how long to try to connect |
 | `buffer=8388608` | bytes that are kept while there is no connection |
@@ -29,10 +30,10 @@ from hms_bus.errors import ConfigError
 from hms_bus.ipc.places import find_place
 from hms_bus.plugins import Address
 from hms_bus.transports.ipc.client import Client, Settings
-from hms_bus.transports.ipc.reaching import SpawnOptions
+from hms_bus.transports.ipc.spawning import SpawnOptions
 from hms_bus.transports.ipc.transport import IpcTransport
 
-OPTIONS = ("spawn", "log", "idle", "token", "tcp", "timeout", "buffer")
+OPTIONS = ("spawn", "log", "idle", "token", "owner", "tcp", "timeout", "buffer")
 
 
 class IpcOpener:
@@ -53,11 +54,11 @@ class IpcOpener:
         options = dict(address.options)
         if options.get("log", log.url) != log.url:
             raise ConfigError(
-                f"{address.url!r} names the log {options['log']}, and log= {log.url}: leave out one"
+                f"{address.bare_url!r} names the log {options['log']}, and log= {log.url}: leave "
+                "out one"
             )
         options["log"] = log.url
-        head = address.url.partition("?")[0]
-        return plugins.parse_address(f"{head}?{urlencode(options)}")
+        return plugins.parse_address(f"{address.bare_url}?{urlencode(options)}")
 
 
 open_ipc = IpcOpener()
@@ -84,15 +85,23 @@ def read_settings(address: Address, codec: Codec, *, spawns: bool = True) -> Set
     log = options.get("log")
     if log is not None:
         plugins.open_log(log)  # finds what is wrong with it, and opens nothing
-    head = address.url.partition("?")[0]
+    if not address.url.lower().startswith("ipc://"):
+        bare = address.bare_url
+        raise ConfigError(
+            f"{bare!r} is no place of a hub: did you mean ipc://{address.path.strip('/')}?"
+        )
+    token = options.get("token") or os.environ.get("HMS_BUS_TOKEN") or None
+    spawn = _spawn_options(address)
+    place = replace(find_place(address.path), owner=_uid(address))
     return Settings(
-        url=head,
-        place=find_place(address.path),
+        url=address.bare_url,
+        place=place,
         codecs=(codec.name, *(name for name in _CODECS if name != codec.name)),
         name=f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]",
-        token=options.get("token") or os.environ.get("HMS_BUS_TOKEN") or None,
+        token=token,
         log=log,
-        spawn=_spawn_options(address, head) if spawns else None,
+        # Who has a token expects a hub that asks for it; one that we start would let in anybody.
+        spawn=spawn if spawns and token is None else None,
         connect_timeout_s=_duration(address, "timeout", 10.0),
         max_buffer_bytes=_count(address, "buffer", 8 * 2**20),
     )
@@ -101,12 +110,12 @@ def read_settings(address: Address, codec: Codec, *, spawns: bool = True) -> Set
 _CODECS = ("json", "cbor", "protobuf")
 
 
-def _spawn_options(address: Address, head: str) -> SpawnOptions | None:
+def _spawn_options(address: Address) -> SpawnOptions | None:
     tcp = _switch(address, "tcp", otherwise=False)
     idle = address.options.get("idle")
     if not _switch(address, "spawn", otherwise=True):
         return None
-    arguments = ["--listen", head]
+    arguments = list[str]()
     if idle is not None:
         arguments += ["--idle", str(_duration(address, "idle", 30.0))]
     if tcp:
@@ -123,7 +132,7 @@ def _switch(address: Address, name: Literal["spawn", "tcp"], *, otherwise: bool)
         case "false":
             return False
         case other:
-            raise ConfigError(f"{address.url!r}: {name} is true or false, not {other!r:.40}")
+            raise ConfigError(f"{address.bare_url!r}: {name} is true or false, not {other!r:.40}")
 
 
 def _duration(address: Address, name: str, otherwise: float) -> float:
@@ -131,7 +140,7 @@ def _duration(address: Address, name: str, otherwise: float) -> float:
     try:
         return otherwise if text is None else parse_duration(text)
     except ConfigError as error:
-        raise ConfigError(f"{address.url!r}: {name}: {error}") from error
+        raise ConfigError(f"{address.bare_url!r}: {name}: {error}") from error
 
 
 def _count(address: Address, name: str, otherwise: int) -> int:
@@ -139,5 +148,17 @@ def _count(address: Address, name: str, otherwise: int) -> int:
     if text is None:
         return otherwise
     if not text.isdecimal() or len(text) > 15:  # noqa: PLR2004 - a petabyte
-        raise ConfigError(f"{address.url!r}: {name} is a number of bytes, not {text!r:.40}")
+        raise ConfigError(f"{address.bare_url!r}: {name} is a number of bytes, not {text!r:.40}")
+    return int(text)
+
+
+def _uid(address: Address) -> int | None:
+    text = address.options.get("owner")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal()) or len(text) > 10:  # noqa: PLR2004 - 32 bits
+        raise ConfigError(
+            f"{address.bare_url!r}: owner is the number of a user, as `id -u` tells it, "
+            f"not {text!r:.40}"
+        )
     return int(text)

@@ -18,8 +18,6 @@ from hms_bus.threads import opened_in_thread, run_to_end
 from hms_bus.transports.ipc.dialing import Reached, dial
 from hms_bus.transports.ipc.spawning import Child, SpawnOptions, start_hub
 
-__all__ = ["Reached", "SpawnOptions", "reach"]
-
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 _SECOND_HUB_PAUSE_S = 0.1

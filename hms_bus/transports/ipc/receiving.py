@@ -26,7 +26,8 @@ from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Subscribe, Welcome
 from hms_bus.topics import parse_pattern
-from hms_bus.transports.ipc.client import Call, Client
+from hms_bus.transports.ipc.calls import Call
+from hms_bus.transports.ipc.client import Client
 
 logger = logging.getLogger("hms_bus")
 
@@ -187,24 +188,30 @@ class Inlet:
             return  # it begins when there is a connection
         done: asyncio.Future[None] = self._client.loop.create_future()
         done.add_done_callback(entry.note_begun)
-        number = self._client.add_call(Call(done))
+        number = self._client.calls.add(Call(done))
         content = session.to_json(entry.begin())
         wire.write(frames.call_frame(frames.SUBSCRIBE, number, content))
 
     async def _end(self, entry: Entry) -> None:
         if entry.number not in self._entries:
             return
+        try:
+            await self._unsubscribe(entry)
+        finally:
+            self._entries.pop(entry.number, None)
+
+    async def _unsubscribe(self, entry: Entry) -> None:
         client = self._client
-        if client.wire is not None and client.failure is None:
-            done: asyncio.Future[None] = client.loop.create_future()
-            number = client.add_call(Call(done))
-            client.wire.write(
-                frames.call_frame(frames.UNSUBSCRIBE, number, frames.U32.pack(entry.number))
-            )
-            # What was delivered until the hub answers has been accepted. A lost line ends it, too.
-            await asyncio.wait({done})
-            _note(done)
-        self._entries.pop(entry.number, None)
+        if client.wire is None or client.failure is not None:
+            return
+        done: asyncio.Future[None] = client.loop.create_future()
+        number = client.calls.add(Call(done))
+        client.wire.write(
+            frames.call_frame(frames.UNSUBSCRIBE, number, frames.U32.pack(entry.number))
+        )
+        # What was delivered until the hub answers has been accepted. A lost line ends it, too.
+        await asyncio.wait({done})
+        _note(done)
 
     def _on_up(self, welcome: Welcome) -> None:
         """Subscribe, again, whatever is subscribed."""
@@ -213,11 +220,17 @@ class Inlet:
             self._begin(entry)
 
     def _on_over(self, failure: BusError) -> None:
-        for entry in self._entries.values():
+        """Tell those who wait for messages that there will be none, unless it was they who left."""
+        for entry in list(self._entries.values()):
             if not entry.opened.done():
                 entry.opened.set_exception(failure)
+            elif not self._client.is_closing:
+                if not entry.pattern.startswith("$"):
+                    logger.error("the subscription to %r has ended: %s", entry.pattern, failure)
+                entry.sink.fail(failure)
 
-    def _on_down(self) -> None:
+    def _on_down(self, error: Exception | None) -> None:
+        del error
         for entry in list(self._entries.values()):
             entry.waits = False
             entry.sink.interrupt(None)
@@ -303,10 +316,8 @@ class Inlet:
                     entry.offer(envelope, None)
                 except QueueFullError as full:
                     error = full
-        wire = self._client.wire
-        if wire is not None:
-            failure = None if error is None else session.to_json(to_failure(error))
-            wire.write(frames.verdict(ask, failure))
+        failure = None if error is None else session.to_json(to_failure(error))
+        self._client.answer(frames.verdict(ask, failure))
 
     # -- credit --------------------------------------------------------------------------------
 
@@ -356,16 +367,20 @@ class Inlet:
     # -- what comes back -----------------------------------------------------------------------
 
     def _on_returned(self, content: bytes) -> None:
-        found = frames.read_messages(content, 2)
+        reason, found = frames.read_returned(content)
         topic, reply_to = found.address.decode(), found.reply_to.decode()
-        if topic.startswith("$"):
-            self._interrupt(topic)  # an item of a stream, whose reader has gone
+        sinks = [entry.sink for entry in self._entries.values() if entry.pattern == reply_to]
+        if topic.startswith("$") and not any(sink.answers for sink in sinks):
+            # An item of a stream, whose reader has gone: what it names takes control, not replies.
+            self._interrupt(topic)
             return
         error: BusError = NoRespondersError(topic)
-        if content[1] != frames.NO_RESPONDERS:
+        if reason == frames.DROPPED:
+            text = f"a queue at the hub is full: the request on {topic!r} was dropped"
+            error = StatusError("RESOURCE_EXHAUSTED", text)
+        elif reason != frames.NO_RESPONDERS:
             error = StatusError("PERMISSION_DENIED", f"no right to publish to {topic!r}")
             logger.error("the hub refuses what is sent to %r: no right to", topic)
-        sinks = [entry.sink for entry in self._entries.values() if entry.pattern == reply_to]
         for document in frames.envelopes_of(content, found):
             envelope = self._decode_one(document, found.address)
             if envelope is not None:
@@ -374,7 +389,7 @@ class Inlet:
                     sink.offer(back, None)
 
     def _on_gone(self, content: bytes) -> None:
-        self._interrupt(content[1:].decode())
+        self._interrupt(frames.read_address(content).decode())
 
     def _interrupt(self, address: str) -> None:
         """Let go of what is done for, or waited for from, who was at `address`."""

@@ -5,14 +5,19 @@ messages to one address that follow each other in a turn of the event loop share
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter_ns
 
 from hms_bus.envelope import Envelope
-from hms_bus.errors import DisconnectedError, EncodeError
+from hms_bus.errors import BusError, DisconnectedError, EncodeError
 from hms_bus.ipc import frames
 from hms_bus.ipc.session import Welcome
-from hms_bus.transports.ipc.client import Call, Client
+from hms_bus.transports.ipc.calls import Call
+from hms_bus.transports.ipc.client import Client
+
+logger = logging.getLogger("hms_bus")
 
 _FRAME_BYTES = 48 * 2**10
 """A frame takes no more messages from this size on, so that the hub can begin with it."""
@@ -27,6 +32,9 @@ A server that answers 64 requests in a turn would let everybody else wait for th
 _LOOKS = 7
 """The clock is looked at for each eighth message."""
 
+_HEAD_BYTES = 5
+"""The kind of a PUBLISH, and the lengths of its addresses."""
+
 _PARTS_OF_ONE = 3
 """An address, and the length and bytes of one envelope."""
 
@@ -37,15 +45,18 @@ _pack_length = frames.U32.pack
 class Flow:
     """One address that this client publishes to, and its window there."""
 
-    __slots__ = ("address", "is_system", "window")
+    __slots__ = ("address", "is_known", "is_system", "window")
 
     def __init__(self, topic: str) -> None:
         self.address = topic.encode()
         self.is_system = topic.startswith("$")
         self.window = _UNBOUNDED if self.is_system else 0
+        self.is_known = False
+        """Whether a CALL to it was answered. A WINDOW that comes before is for what we forgot."""
 
-    def widen(self, window: int) -> None:
-        """Add to the window."""
+    def begin(self, window: int) -> None:
+        """Add to the window what a CALL was answered with."""
+        self.is_known = True
         self.window += window
 
 
@@ -59,6 +70,7 @@ class Outbox:
         self._flows: dict[str, Flow] = {}
         self._is_up = False
         self._max_frame = 2**24
+        self._always_fits = self._max_frame - _FRAME_BYTES
         self._max_topics = 65_536
         self._max_buffer = client.settings.max_buffer_bytes
         # The frame that messages are still added to.
@@ -72,10 +84,13 @@ class Outbox:
         self._flushed_ns = 0
         """Whether the turn before had more than one message: then the first waits for the rest."""
         self._buffer: list[tuple[Flow, bytes, bool]] = []
+        """Messages, and whether they need a window."""
         self._buffered = 0
         client.handlers[frames.WINDOW] = self._on_window
         client.up.append(self._on_up)
+        client.parting.append(self._on_parting)
         client.down.append(self._on_down)
+        client.over.append(self._on_over)
 
     def publish(
         self, envelope: Envelope, topic: str, reply_to: str | None
@@ -87,15 +102,18 @@ class Outbox:
         document = self._encode(envelope)
         if not self._is_up:
             return self._send_apart(flow, document, reply_to)
+        if reply_to is None and flow.window <= 0:
+            return self._send_apart(flow, document, None)
+        size = 4 + len(document)
+        if size > self._always_fits:
+            self._make_fit(flow, document, reply_to)
         if reply_to is None:
-            if flow.window <= 0:
-                return self._send_apart(flow, document, None)
             flow.window -= 1
         if flow is not self._flow or reply_to != self._reply_to or self._size > _FRAME_BYTES:
             self._close_frame()
             self._begin_frame(flow, reply_to)
-        self._parts += (_pack_length(len(document)), document)
-        self._size += 4 + len(document)
+        self._parts += (_pack_length(size - 4), document)
+        self._size += size
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._end_turn)
@@ -105,8 +123,6 @@ class Outbox:
         self._messages += 1
         if not self._messages & _LOOKS and perf_counter_ns() - self._flushed_ns > _LINGER_NS:
             self._flush_early()
-        if self._size > self._max_frame:
-            self._refuse(document)
         wire = self._client.wire
         return None if wire is None or wire.room is None else _until(wire.room)
 
@@ -142,13 +158,17 @@ class Outbox:
         if wire is not None:
             wire.write(_publish_head(self._size) + b"".join(parts))
 
-    def _refuse(self, document: bytes) -> None:
-        """Take back a message that no frame can hold."""
-        del self._parts[-2:]
-        if len(self._parts) == 1:
-            self._parts.clear()
-            self._flow = None
-        raise self._too_large(document)
+    def _make_fit(self, flow: Flow, document: bytes, reply_to: str | None) -> None:
+        """Begin a new frame for what may be too much for the last one.
+
+        Raises `EncodeError` for what no frame can hold; nothing has changed then.
+        """
+        head = _HEAD_BYTES + len(flow.address) + len((reply_to or "").encode())
+        size = 4 + len(document)
+        if head + size > self._max_frame:
+            raise self._too_large(document)
+        if self._size + size > self._max_frame:
+            self._close_frame()
 
     def _too_large(self, document: bytes) -> EncodeError:
         return EncodeError(
@@ -187,7 +207,7 @@ class Outbox:
         """Send a CALL behind what was published before; done when there is room for more."""
         self._close_frame()
         done: asyncio.Future[None] = self._loop.create_future()
-        call = self._client.add_call(Call(done, on_window=flow.widen))
+        call = self._client.calls.add(Call(done, on_window=flow.begin))
         wire = self._client.wire
         if wire is not None:
             wire.write(frames.call_frame(frames.CALL, call, block))
@@ -206,8 +226,14 @@ class Outbox:
 
     def _on_up(self, welcome: Welcome) -> None:
         self._max_frame = welcome.limits.max_frame
+        self._always_fits = self._max_frame - _FRAME_BYTES
         self._max_topics = welcome.limits.max_topics
         self._is_up = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for a connection."""
+        return not self._buffer
 
     def send_buffered(self) -> None:
         """Send what was published while there was no connection, in order."""
@@ -215,22 +241,43 @@ class Outbox:
         self._buffered = 0
         wire = self._client.wire
         for flow, block, needs_window in buffer:
-            if needs_window:
-                self._call(flow, block).add_done_callback(_note)
+            if len(block) + 5 > self._max_frame:
+                _report(flow, self._too_large(block))
+            elif needs_window:
+                self._call(flow, block).add_done_callback(partial(_note, flow))
             elif wire is not None:
                 wire.write(frames.frame(frames.PUBLISH, block))
 
-    def _on_down(self) -> None:
+    def _on_parting(self) -> None:
+        """Say what is still to be said; what comes now waits for the next connection."""
+        self._close_frame()
+        self._is_up = False
+        self._flows.clear()
+
+    def _on_down(self, error: Exception | None) -> None:
+        del error
         self._is_up = False
         self._flow = None
         self._parts.clear()
         self._flows.clear()
 
+    def _on_over(self, failure: BusError) -> None:
+        """Tell what is lost: whoever has published it was told that it waits for a connection."""
+        self._is_up = False
+        buffer, self._buffer = self._buffer, []
+        self._buffered = 0
+        if buffer:
+            logger.error(
+                "%d messages that were published while there was no connection are lost: %s",
+                len(buffer),
+                failure,
+            )
+
     def _on_window(self, content: bytes) -> None:
-        window = frames.read_u32(content)
-        flow = self._flows.get(content[5:].decode())
-        if flow is not None:
-            flow.widen(window)
+        window, address = frames.read_window(content)
+        flow = self._flows.get(address.decode())
+        if flow is not None and flow.is_known:
+            flow.window += window
 
 
 def _publish_head(size: int) -> bytes:
@@ -242,7 +289,15 @@ async def _until(room: asyncio.Future[None]) -> None:
     await asyncio.wait({room})
 
 
-def _note(done: asyncio.Future[None]) -> None:
+def _note(flow: Flow, done: asyncio.Future[None]) -> None:
     """Take note of what became of a buffered message: nobody waits for it any more."""
-    if not done.cancelled():
-        done.exception()
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _report(flow, error)
+
+
+def _report(flow: Flow, error: BaseException) -> None:
+    logger.error(
+        "a message to %s that was published while there was no connection failed: %s",
+        flow.address.decode(),
+        error,
+    )

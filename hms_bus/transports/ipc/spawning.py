@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hms_bus.errors import ConnectError
+from hms_bus.filelock import OPEN_FLAGS
 from hms_bus.ipc.places import Place
 
 MAX_LOG_BYTES = 1_048_576
@@ -71,7 +72,7 @@ def start_hub(place: Place, options: SpawnOptions) -> Child:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 # It shall not keep a folder from being unmounted.
-                cwd="/",
+                cwd=Path(place.folder.anchor),
                 start_new_session=True,
             )
             child = Child(process, place.hub_log, log_start)
@@ -97,7 +98,7 @@ def _reap_later(process: subprocess.Popen[bytes]) -> None:
 
 def _open_log(path: Path) -> int:
     """Return the file to append to, empty if it has become too long. Raises `OSError`."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | OPEN_FLAGS
     log = os.open(path, flags, 0o600)
     if os.fstat(log).st_size > MAX_LOG_BYTES:
         os.ftruncate(log, 0)

@@ -11,6 +11,9 @@ from hms_bus.transports.ipc.hub_log import HubLog
 from hms_bus.transports.ipc.receiving import Inlet
 from hms_bus.transports.ipc.sending import Outbox
 
+_LAST_CHANCE_S = 3.0
+"""How long closing waits for a connection when there are still messages to send."""
+
 CAPABILITIES: frozenset[Capability] = frozenset(
     {
         "groups",
@@ -65,7 +68,15 @@ class IpcTransport:
         return await self._inlet.subscribe(pattern, sink, group)
 
     async def close(self) -> None:
-        """Pass on what was sent, and part."""
+        """Pass on what was sent, and part.
+
+        For what waits for a connection, it waits for one, a few seconds at most; what cannot be
+        sent is logged as an error.
+        """
         self._is_open = False
         self._outbox.flush()
-        await self._client.close()
+        try:
+            if not self._outbox.is_empty:
+                await self._client.is_connected(_LAST_CHANCE_S)
+        finally:
+            await self._client.close()

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import cast
 
 from hms_bus.errors import FrameError
-from hms_bus.ipc import frames
+from hms_bus.ipc import frames, session
 from hms_bus.ipc.buffers import READ_BYTES, widen
+from hms_bus.ipc.failures import to_failure
 
 _AT_ONCE_BYTES = 64 * 2**10
+_LAST_WORDS_S = 1.0
+"""How long a hub that has broken the protocol has to read what we think of it."""
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -53,15 +56,26 @@ class Wire(asyncio.BufferedProtocol):
         """Hand on the frames that are complete now."""
         self.heard_s = self._loop.time()
         try:
-            self._on_frames(self._reader.feed(bytes(self._view[:nbytes])))
+            contents = self._reader.feed(bytes(self._view[:nbytes]))
+        except FrameError as error:
+            self._fail(error)
+        else:
+            self.hand_on(contents)
+
+    def hand_on(self, contents: list[bytes]) -> None:
+        """Let frames be taken; what breaks the protocol ends the connection."""
+        try:
+            self._on_frames(contents)
         except FrameError as error:
             self._fail(error)
 
     def _fail(self, error: FrameError) -> None:
-        if self._transport is not None:
-            on_lost, self._on_lost = self._on_lost, _ignore
-            self._transport.abort()
-            on_lost(self, error)
+        """Tell the hub what was wrong, and close (spec/ipc.md, "Frames")."""
+        on_lost, self._on_lost = self._on_lost, _ignore
+        self.write(frames.frame(frames.ERROR, session.to_json(to_failure(error))))
+        self.close()
+        self._loop.call_later(_LAST_WORDS_S, self.abort)
+        on_lost(self, error)
 
     def pause_writing(self) -> None:
         """Let publishers wait."""
@@ -80,6 +94,7 @@ class Wire(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever uses this."""
         self.resume_writing()
+        self._transport = None
         self._on_lost(self, exc)
 
     # -- sending -------------------------------------------------------------------------------
