@@ -18,7 +18,7 @@ SOURCES := $(wildcard hms_bus tests examples benchmarks scripts)
 # Arguments for the tool behind a target: make test ARGS='-k topics', make demo ARGS='--help'.
 ARGS =
 
-.PHONY: help demo test lint types imports docs bench bench-short proto vectors conformance \
+.PHONY: help demo test soak lint types imports docs bench bench-short proto vectors conformance \
         format examples lock venv venv-dev venv-bench clean distclean
 
 help: ## Show this list
@@ -35,6 +35,12 @@ demo: $(VENV)/.runtime ## Run a team of agents over the standard library's sourc
 # tests are few and long.
 test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+
+# How long `make soak` goes on.
+SECONDS = 600
+
+soak: $(VENV)/.dev ## Kill, stop and pester hubs and buses for SECONDS=600 seconds
+	@$(BIN)/python -m scripts.soak --seconds $(SECONDS) $(ARGS)
 
 # --- Checks ---
 

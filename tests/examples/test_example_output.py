@@ -2,9 +2,13 @@
 
 import pytest
 
-from tests.support.example_output import missing_line, promised_lines
+from tests.support.example_output import command_lines, missing_line, promised_lines
 
 SOURCE = '''"""Says hello.
+
+Run with:
+    listen &
+    python hello.py
 
 Prints:
     hello ...
@@ -21,8 +25,13 @@ def test_promises_are_the_lines_below_prints() -> None:
     assert promised_lines(SOURCE) == ["hello ...", "  indented", "done"]
 
 
+def test_commands_are_the_lines_below_run_with() -> None:
+    assert command_lines(SOURCE) == ["listen &", "python hello.py"]
+
+
 def test_a_docstring_without_the_section_promises_nothing() -> None:
     assert promised_lines('"""Says hello."""') == []
+    assert command_lines('"""Says hello."""') == []
 
 
 def test_all_promised_lines_in_order_are_kept_promises() -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from hms_bus.abc import Capability, Codec, EventLog, Overflow, Sink, Transport, Unsubscribe
 from hms_bus.bus.protocol import CANCEL, CREDIT
 from hms_bus.envelope import Envelope
-from hms_bus.errors import NoRespondersError, QueueFullError, UnsupportedError
+from hms_bus.errors import BusError, NoRespondersError, QueueFullError, UnsupportedError
 from hms_bus.plugins import Address, open_transport
 
 
@@ -107,6 +107,7 @@ class _Passing:
         self.on_idle: Callable[[Callable[[], None]], None] = sink.on_idle
         self.on_room: Callable[[Callable[[], None]], None] = sink.on_room
         self.interrupt: Callable[[str | None], None] = sink.interrupt
+        self.fail: Callable[[BusError], None] = sink.fail
 
     @property
     def load(self) -> int:

@@ -1,4 +1,4 @@
-"""What an example promises to print: the section `Prints:` of its docstring."""
+"""What an example's docstring says of it: how it is run, and what it promises to print."""
 
 import ast
 import re
@@ -9,8 +9,17 @@ from textwrap import dedent
 
 def promised_lines(source: str) -> list[str]:
     """The indented lines below `Prints:` in the docstring of a module, without blank ones."""
+    return _section("Prints:", source)
+
+
+def command_lines(source: str) -> list[str]:
+    """The same below `Run with:`; none when the module is run by itself."""
+    return _section("Run with:", source)
+
+
+def _section(title: str, source: str) -> list[str]:
     lines = iter((ast.get_docstring(ast.parse(source)) or "").splitlines())
-    if "Prints:" not in lines:  # the iterator now stands behind that line
+    if title not in lines:  # the iterator now stands behind that line
         return []
     section = takewhile(lambda line: not line or line.startswith(" "), lines)
     return [line.rstrip() for line in dedent("\n".join(section)).splitlines() if line.strip()]

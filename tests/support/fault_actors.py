@@ -66,6 +66,7 @@ class Actor:
 
     def stop(self) -> None:
         """Let it stand still."""
+        self.check_lives()
         self.is_stopped = True
         os.kill(self.pid, signal.SIGSTOP)
 

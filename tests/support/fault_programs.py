@@ -7,8 +7,8 @@
 | `follow` | `read POSITION SOURCE N` for each record of the log |
 | `consume` | as `listen`, with one subscription |
 
-Each notes `ready` when its bus is open. Publishers and consumers end well on SIGTERM, the others when
-the log holds a message on `END`.
+Each notes `ready` when its bus is open. Publishers and consumers end well on SIGTERM, the others
+when the log holds a message on `END`.
 """
 
 import asyncio

@@ -151,6 +151,17 @@ def _check_end(hub: HubProcess, status: int) -> None:
     assert status == 0, f"the hub ended with status {status}:\n{hub.words}"
 
 
+def there_are(clients: int, subscriptions: int | None = None) -> Callable[[dict[str, Any]], bool]:
+    """Return whether so many clients, besides the one that asks, have so many subscriptions."""
+
+    def holds(figures: dict[str, Any]) -> bool:
+        totals = figures["totals"]
+        is_right = subscriptions in {None, totals["subscriptions"]}
+        return is_right and totals["clients"] == clients + 1
+
+    return holds
+
+
 def is_failure(words: str) -> bool:
     """Whether a hub has met with a bug of its own."""
     return " ERROR " in words or "Traceback" in words or "never retrieved" in words

@@ -9,10 +9,14 @@ from typing import Any, Self
 
 import msgspec
 
+from hms_bus import plugins
 from hms_bus.ipc import frames
 from hms_bus.ipc.frames import FrameReader
+from tests.support.events import event
 from tests.support.ipc_frames import MAX_FRAME, Frame, read_frame
 from tests.support.ipc_sessions import agrees
+
+_encode = plugins.get_codec("json").encode
 
 PATIENCE_S = 10.0
 """How long a test waits for what must come."""
@@ -120,7 +124,7 @@ class RawClient:
             if receive_bytes:
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
             line.connect(str(door))
-            line.setblocking(False)
+            line.settimeout(0)
             yield cls(line)
 
     @classmethod
@@ -213,6 +217,11 @@ class RawClient:
     def read_nothing(self) -> None:
         """Close with what was sent unread."""
         self.socket.close()
+
+
+def document(topic: str, data: Any = "text", **attributes: Any) -> bytes:
+    """Return a new envelope in JSON."""
+    return _encode(event(topic, data, **attributes))
 
 
 def numbered(count: int, size: int = 0) -> list[bytes]:

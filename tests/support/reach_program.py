@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from hms_bus.ipc.places import find_place
-from hms_bus.transports.ipc.reaching import Reached, SpawnOptions, reach
+from hms_bus.transports.ipc.dialing import Reached
+from hms_bus.transports.ipc.reaching import reach
+from hms_bus.transports.ipc.spawning import SpawnOptions
 
 SMALL_HUB = SpawnOptions(program=(sys.executable, str(Path(__file__).with_name("small_hub.py"))))
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from hms_bus.abc import Overflow
 from hms_bus.envelope import Envelope
-from hms_bus.errors import QueueFullError
+from hms_bus.errors import BusError, QueueFullError
 
 
 class Taking:
@@ -26,6 +26,7 @@ class Taking:
         self.told_when_idle: list[Callable[[], None]] = []
         self.told_when_roomy: list[Callable[[], None]] = []
         self.interrupts: list[str | None] = []
+        self.failures: list[BusError] = []
         self.waits_for: Awaitable[None] | None = None
         self.is_full = False
 
@@ -37,6 +38,9 @@ class Taking:
 
     def interrupt(self, address: str | None) -> None:
         self.interrupts.append(address)
+
+    def fail(self, error: BusError) -> None:
+        self.failures.append(error)
 
     def offer(self, envelope: Envelope, reply_to: str | None) -> Awaitable[None] | None:
         if self.is_full:

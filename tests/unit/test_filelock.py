@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_bus.filelock import FileLock, read_holder, try_lock
+from hms_bus.filelock import FileLock, is_held, read_holder, try_lock
 from tests.support.descriptors import open_descriptors
 
 
@@ -23,6 +23,18 @@ def test_who_comes_second_learns_who_holds_it(tmp_path: Path) -> None:
     lock.release()
     assert read_holder(path) is None
     take(path).release()
+
+
+def test_whether_it_is_held_can_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    assert not is_held(path)
+    lock = take(path)
+    assert is_held(path)
+    (tmp_path / "left.lock").write_text("by a process that was killed")
+    assert not is_held(tmp_path / "left.lock")
+    lock.release()
+    assert not is_held(path)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])

@@ -61,6 +61,15 @@ def test_an_option_that_is_not_known_is_refused_and_the_known_ones_are_listed() 
     assert parse_address("direct://?codec=json").only("codec") == {"codec": "json"}
 
 
+@pytest.mark.parametrize("url", ["direct://a?codek=1&token=SECRET", "direct?token=SECRET"])
+def test_no_message_shows_options_that_may_be_secret(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_address(url).only("token")
+    assert "direct" in caught.value.message
+    assert "SECRET" not in caught.value.message
+    assert parse_address("direct://a?token=SECRET").bare_url == "direct://a"
+
+
 @pytest.mark.parametrize("kind", ["transports", "codecs", "logs"])
 def test_what_is_built_in_is_listed_and_found(kind: Kind) -> None:
     assert names(kind)

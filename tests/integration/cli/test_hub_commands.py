@@ -1,5 +1,6 @@
 """`hms-bus hub` and its commands, with real hubs: run, look, watch, end."""
 
+import asyncio
 import json
 import re
 import signal
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hms_bus.ipc import frames, session
 from hms_bus.ipc.places import RUNTIME_DIR
+from hms_bus.ipc.session import HubInfo, Limits, Welcome
 from tests.support.command_line import CommandLine
 from tests.support.terminal import at_terminal
 
@@ -101,8 +104,10 @@ def test_tokens_say_who_may_look_and_who_may_end_a_hub(machine: CommandLine) -> 
         assert "token" in refused
         assert "next:" not in refused
         assert listed(machine) == [("ipc://agents", "refuses")]
-        assert machine.run("hub", "status", "ipc://agents?token=t").text
+        assert machine.run("hub", "status", "ipc://agents?token=b").text
+        assert "takes an admin" in machine.run("hub", "status", "ipc://agents?token=t", fails=1).err
         machine.settings["HMS_BUS_TOKEN"] = "t"
+        assert listed(machine) == [("ipc://agents", "refuses")]
         assert "admin" in machine.run("hub", "stop", fails=1).err
         machine.settings["HMS_BUS_TOKEN"] = "b"
         machine.run("hub", "stop")
@@ -240,6 +245,52 @@ def test_the_hubs_of_the_runtime_folder_are_listed(machine: CommandLine) -> None
     assert found["b"]["pid"] is None
     assert re.match(r"process \d+ on ", found["d"]["problem"])
     assert text.split()[:5] == ["hub", "state", "pid", "clients", "up"]
+
+
+async def test_one_hub_that_answers_something_else_does_not_hide_the_others(
+    machine: CommandLine,
+) -> None:
+    """One is of another version; one ends at this moment."""
+    folder = runtime(machine)
+    await asyncio.to_thread(folder.mkdir, mode=0o700)
+    other = await asyncio.start_unix_server(_answer_something, folder / "other.sock")
+    dying = await asyncio.start_unix_server(_welcome_and_end, folder / "dying.sock")
+    with machine.start("hub", "--listen", "ipc://good", ready="listens"):
+        lines = (await asyncio.to_thread(machine.run, "hub", "ls", "--format", "json")).lines
+    for server in (other, dying):
+        server.close()
+        await server.wait_closed()
+    found = {row["hub"]: row for row in map(json.loads, lines)}
+    assert {url: row["state"] for url, row in found.items()} == {
+        "ipc://good": "running",
+        "ipc://other": "refuses",
+        "ipc://dying": "stale",
+    }
+    assert "update the older one" in found["ipc://other"]["problem"]
+
+
+async def _welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Welcome a client; return the content of its first question."""
+    await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
+    hub = HubInfo(name="x", pid=1, version="9", started_ns=1, instance="x")
+    welcome = Welcome(
+        protocol=1, envelope="1.0", codecs=["json"], hub=hub, client=1, limits=Limits()
+    )
+    writer.write(frames.frame(frames.WELCOME, session.to_json(welcome)))
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
+
+
+async def _answer_something(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    asked = await _welcome(reader, writer)
+    call = frames.read_u32(asked)
+    writer.write(frames.call_frame(frames.ANSWER, call, bytes(1), b'{"hub":{"colour":"red"}}'))
+    await reader.read()
+    writer.close()
+
+
+async def _welcome_and_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _welcome(reader, writer)
+    writer.close()
 
 
 def test_the_log_of_a_hub_is_read_and_followed_while_it_writes(hub: CommandLine) -> None:

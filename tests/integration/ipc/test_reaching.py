@@ -19,7 +19,8 @@ from hms_bus.errors import ConfigError, ConnectError
 from hms_bus.filelock import FileLock, read_holder, try_lock
 from hms_bus.hub.listening import listen
 from hms_bus.ipc.places import Place, find_place
-from hms_bus.transports.ipc.reaching import SpawnOptions, reach
+from hms_bus.transports.ipc.reaching import reach
+from hms_bus.transports.ipc.spawning import SpawnOptions
 from tests.support.descriptors import open_descriptors
 from tests.support.reach_program import SMALL_HUB, ask_who
 

@@ -66,7 +66,7 @@ def test_members_that_a_later_hub_adds_are_ignored() -> None:
 def test_figures_of_another_kind_are_refused() -> None:
     told = answer("after")
     del told["totals"]["queued"]
-    with pytest.raises(RefusedError, match=r"another version.*queued"):
+    with pytest.raises(RefusedError, match=r"another version; update the older one.*queued"):
         read_status(told)
 
 

@@ -200,6 +200,30 @@ async def test_what_a_hub_of_the_other_kind_has_left_is_cleared(place: Place, tc
         assert place.tcp.exists() is tcp
 
 
+async def test_the_port_of_a_hub_that_was_killed_is_forgotten_when_the_place_is_taken(
+    place: Place,
+) -> None:
+    """It counts while the lock is held, and a hub may take its time until it starts."""
+    place.folder.mkdir(mode=0o700)
+    place.tcp.write_text('{"port":1,"token":"old"}')
+    place.tcp.chmod(0o600)
+    async with listen(place, tcp=True, protocol_factory=Welcoming):
+        assert not place.tcp.exists()
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_the_file_of_the_port_says_whether_tokens_are_asked_for(
+    place: Place, asks: bool
+) -> None:
+    async with listen(
+        place, tcp=True, protocol_factory=Welcoming, asks_for_tokens=asks
+    ) as listening:
+        await listening.start()
+        told = read_loopback(place.tcp)
+        assert told is not None
+        assert told.tokens is asks
+
+
 async def test_a_file_that_is_not_ours_stays_beside_a_socket(place: Place) -> None:
     place.folder.mkdir(mode=0o700)
     place.tcp.write_text("a table of rates")

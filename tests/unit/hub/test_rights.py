@@ -323,6 +323,8 @@ def test_who_may_not_read_everything_learns_which_rights_that_takes() -> None:
         ("append", "a", "append to the log on 'a'"),
         ("read", "a.>", "read 'a.>' from the log"),
         ("stop", None, "an admin"),
+        ("status", None, "the figures of the hub: that takes an admin"),
+        ("verify", None, "have all of the log checked: that takes an admin"),
     ],
 )
 def test_each_action_has_its_words(action: str, topic: str | None, words: str) -> None:

@@ -166,7 +166,11 @@ def test_the_flags_and_reasons_are_those_of_the_code() -> None:
     assert [int(bit) for bit, _ in table("bit")] == [0, 1]
     assert (frames.DUPLICATE, frames.LAST, frames.RETRY) == (1 << 0, 1 << 1, 1 << 0)
     returned = table("reason", section="## Requests")
-    assert [int(reason) for reason, _ in returned] == [frames.NO_RESPONDERS, frames.DENIED]
+    assert [int(reason) for reason, _ in returned] == [
+        frames.NO_RESPONDERS,
+        frames.DENIED,
+        frames.DROPPED,
+    ]
     assert frames.OPTIONAL == 0x80
 
 

@@ -57,6 +57,13 @@ def test_unknown_members_are_ignored(tmp_path: Path) -> None:
     assert read_loopback(tmp_path / "agents.tcp") == TOLD
 
 
+def test_it_says_whether_the_token_of_the_client_counts(tmp_path: Path) -> None:
+    told = Loopback(port=4242, token="secret", tokens=True)
+    write_loopback(tmp_path / "agents.tcp", told)
+    assert read_loopback(tmp_path / "agents.tcp") == told
+    assert not TOLD.tokens
+
+
 def test_no_file_is_none(tmp_path: Path) -> None:
     assert read_loopback(tmp_path / "agents.tcp") is None
     assert read_loopback(tmp_path) is None

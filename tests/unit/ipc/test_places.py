@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from hms_bus.errors import ConfigError, ConnectError
+from hms_bus.ipc.loopback import Loopback, read_loopback, write_loopback
 from hms_bus.ipc.places import MAX_SOCKET_BYTES, RUNTIME_DIR, Place, find_place, prepare_folder
 from hms_bus.plugins import parse_address
 from tests.support.hub_places import give_away, private_place
@@ -184,3 +185,32 @@ def test_the_folder_of_a_path_stays_as_it_is(tmp_path: Path) -> None:
 def test_the_folder_of_a_path_must_exist() -> None:
     with pytest.raises(ConfigError, match=r"/nowhere/at/all does not exist: mkdir -p /nowhere"):
         prepare_folder(find_place("/nowhere/at/all/a.sock"))
+
+
+# -- systems without users -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what Windows does not have; it is not tested itself."""
+    for name in ("getuid", "geteuid"):
+        monkeypatch.delattr(os, name)
+
+
+@pytest.mark.usefixtures("no_users")
+def test_without_users_the_runtime_folder_is_in_that_of_the_users_programs() -> None:
+    found = find_place("agents", environment={"LOCALAPPDATA": "/users/me/local"})
+    assert found.socket == Path("/users/me/local/hms-bus/agents.sock")
+    with pytest.raises(ConfigError, match="HMS_BUS_RUNTIME_DIR is not set"):
+        find_place("agents", environment={})
+
+
+@pytest.mark.usefixtures("no_users")
+def test_without_users_no_folder_is_another_users(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o777)
+    place = find_place("agents", environment={"HMS_BUS_RUNTIME_DIR": str(tmp_path / "run")})
+    prepare_folder(place)
+    told = Loopback(port=1, token="a")
+    write_loopback(place.tcp, told)
+    place.tcp.chmod(0o666)
+    assert read_loopback(place.tcp) == told

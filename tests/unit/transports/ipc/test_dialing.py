@@ -8,8 +8,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hms_bus.errors import ConnectError
+from hms_bus.filelock import FileLock, try_lock
 from hms_bus.ipc.loopback import Loopback, write_loopback
 from hms_bus.ipc.places import Place, find_place
 from hms_bus.transports.ipc.dialing import dial
@@ -31,8 +33,17 @@ def door(place: Place) -> Iterator[socket.socket]:
         yield door
 
 
-async def tell_port(place: Place, door: socket.socket) -> None:
-    told = Loopback(port=door.getsockname()[1], token="secret")
+@pytest.fixture
+def lock(place: Place) -> Iterator[FileLock]:
+    """The lock of the place, as a hub holds it that lives."""
+    lock = try_lock(place.lock, mode=0o600)
+    assert isinstance(lock, FileLock)
+    yield lock
+    lock.release()
+
+
+async def tell_port(place: Place, door: socket.socket, *, tokens: bool = False) -> None:
+    told = Loopback(port=door.getsockname()[1], token="secret", tokens=tokens)
     await asyncio.to_thread(write_loopback, place.tcp, told)
 
 
@@ -62,6 +73,7 @@ async def test_nobody_listens_at_a_socket(place: Place, door: socket.socket) -> 
     assert open_descriptors() == before
 
 
+@pytest.mark.usefixtures("lock")
 async def test_a_hub_without_a_socket(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         await tell_port(place, door)
@@ -75,6 +87,48 @@ async def test_a_hub_without_a_socket(place: Place) -> None:
             assert other.recv(9) == b"hello"
 
 
+@pytest.mark.usefixtures("lock")
+async def test_where_tokens_are_asked_for_the_one_of_the_port_is_none(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        await tell_port(place, door, tokens=True)
+        reached = await dial(place)
+        assert reached is not None
+        with reached.socket:
+            assert reached.token is None
+
+
+async def test_who_has_got_the_port_of_a_hub_that_was_killed_is_not_trusted(place: Place) -> None:
+    before = open_descriptors()
+    place.lock.write_text("left behind")
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        await tell_port(place, door)
+        assert await dial(place) is None
+        place.lock.unlink()
+        assert await dial(place) is None
+    assert open_descriptors() == before
+
+
+async def test_a_port_that_the_next_hub_takes_back_is_not_trusted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the lock, and then the file away, while we are connecting."""
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def connect_slowly(line: socket.socket, address: tuple[str, int]) -> None:
+        await connect(line, address)
+        await asyncio.to_thread(place.tcp.unlink)
+
+    monkeypatch.setattr(loop, "sock_connect", connect_slowly)
+    lock = await asyncio.to_thread(try_lock, place.lock, mode=0o600)
+    assert isinstance(lock, FileLock)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        await tell_port(place, door)
+        assert await dial(place) is None
+    await asyncio.to_thread(lock.release)
+
+
+@pytest.mark.usefixtures("lock")
 async def test_nobody_listens_at_the_port(place: Place) -> None:
     before = open_descriptors()
     with socket.socket() as door:
@@ -84,6 +138,7 @@ async def test_nobody_listens_at_the_port(place: Place) -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.usefixtures("lock")
 async def test_a_file_of_a_port_that_others_could_have_written_is_not_followed(
     place: Place,
 ) -> None:
@@ -144,12 +199,17 @@ async def test_a_stranger_in_our_own_folder_is_not_trusted(
     assert open_descriptors() == before
 
 
-async def test_the_hub_of_another_user_may_be_named_by_its_path(
+async def test_the_hub_of_another_user_is_trusted_if_that_user_is_named(
     place: Place, door: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with as_another(monkeypatch):
+    """In a shared folder anybody may be the first to listen, and would get our token."""
+    with as_another(monkeypatch) as stranger:
         door.listen()
-    reached = await dial(find_place(str(place.socket)))
+    by_path = find_place(str(place.socket))
+    for owner in (None, stranger + 1):
+        with pytest.raises(ConnectError, match=rf"user, write ipc:///.*\?owner={stranger}$"):
+            await dial(replace(by_path, owner=owner))
+    reached = await dial(replace(by_path, owner=stranger))
     assert reached is not None
     reached.socket.close()
 
