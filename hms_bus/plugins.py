@@ -9,6 +9,7 @@ implementation as an async context manager; for a codec it is named by the codec
 
 import importlib
 import importlib.metadata
+import re
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
@@ -54,6 +55,11 @@ class Address(Struct, frozen=True, kw_only=True):
     def bare_url(self) -> str:
         """The URL without its options: what messages show, since an option may be a secret."""
         return _without_options(self.url)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL with all its options but the text of a token."""
+        return re.sub(r"(?<=[?&]token=)[^&]*", "…", self.url)
 
     def only(self, *known: str) -> Mapping[str, str]:
         """Return `options`. Raises `ConfigError` when one is not among `known`."""

@@ -28,7 +28,7 @@ from tests.support.witness import witness_at
 
 TURNS = 60
 TROUBLEMAKERS = 2000
-CONNECTIONS = 100
+CONNECTIONS = 20
 
 
 def main() -> int:

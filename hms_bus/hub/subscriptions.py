@@ -134,7 +134,7 @@ class Subscription:
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be held here when the hub holds too much as it is."""
-        return not self.is_ready and self.peer.queued_bytes > self.peer.max_queued_bytes
+        return not self.is_ready
 
     def take(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
         """Send messages, or hold them, or drop what the policy says; `asker` waits for answers."""

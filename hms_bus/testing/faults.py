@@ -48,17 +48,17 @@ def parse_faulty(address: Address) -> FaultyAddress:
     url, _, query = whole.partition("?")
     if not url:
         raise ConfigError(
-            f"{address.bare_url!r}: no transport stands behind: write faulty:direct://"
+            f"{address.shown_url!r}: no transport stands behind: write faulty:direct://"
         )
     parts = [part for part in query.split("&") if part]
     written = [part for part in parts if part.partition("=")[0] in OPTIONS]
     given = [part.partition("=")[0] for part in written]
     if doubles := [name for name in OPTIONS if given.count(name) > 1]:
-        raise ConfigError(f"{address.bare_url!r}: {doubles[0]} is given more than once")
+        raise ConfigError(f"{address.shown_url!r}: {doubles[0]} is given more than once")
     try:
         faults = _read_faults(address.options)
     except ConfigError as error:
-        raise ConfigError(f"{address.bare_url!r}: {error}") from error
+        raise ConfigError(f"{address.shown_url!r}: {error}") from error
     behind = _with_options(url, [part for part in parts if part not in written])
     return FaultyAddress(faults=faults, written=written, behind=behind)
 

@@ -66,7 +66,7 @@ open_faulty = FaultyOpener()
 
 def _of_wrapped(address: Address, error: ConfigError) -> ConfigError:
     known = ", ".join(OPTIONS)
-    return ConfigError(f"the transport behind {address.bare_url!r}: {error}; faults: {known}")
+    return ConfigError(f"the transport behind {address.shown_url!r}: {error}; faults: {known}")
 
 
 @asynccontextmanager

@@ -194,3 +194,8 @@ def test_a_path_that_cannot_be_written_as_a_url_is_refused(
     gone.rmdir()
     with pytest.raises(ConfigError):
         absolute_log("sqlite:run.db")
+
+
+def test_a_url_is_shown_without_its_token() -> None:
+    address = parse_address("faulty:ipc://shop?token=s3cret&drop=0.1")
+    assert address.shown_url == "faulty:ipc://shop?token=…&drop=0.1"

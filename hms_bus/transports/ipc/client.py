@@ -33,8 +33,13 @@ from hms_bus.transports.ipc.wire import Wire
 logger = logging.getLogger("hms_bus")
 
 _WELCOME_WITHIN_S = 10.0
+_LEAST_TRY_S = 0.5
+"""Else the last try would have no time to hear why it is not let in."""
+
 _BYE_WITHIN_S = 5.0
 """As long as a hub that ends waits for its clients."""
+
+_LAST_WORDS_S = 1.0
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 2.0
@@ -114,6 +119,8 @@ class Client:
         self._lost: asyncio.Future[None] = self.loop.create_future()
         self._keeping: asyncio.Task[None] | None = None
         self._beating: asyncio.TimerHandle | None = None
+        self._unanswered = 0
+        """How many PINGs in a row nothing has come after."""
         self._pauses = _Pauses()
         self.is_closing = False
         """Whether it was this side that left."""
@@ -131,7 +138,7 @@ class Client:
         deadline = self.loop.time() + self.settings.connect_timeout_s
         while True:
             try:
-                await self._connect(deadline - self.loop.time())
+                await self._connect(max(deadline - self.loop.time(), _LEAST_TRY_S))
                 break
             except DisconnectedError as error:
                 pause_s = self._pauses.next()
@@ -152,6 +159,8 @@ class Client:
                 await self._say_bye(self.wire)
         finally:
             self._end(StateError(f"the connection to {self.settings.url} is closed"))
+            if self._wire is not None and not await _is_done(self._lost, _LAST_WORDS_S):
+                self._wire.abort()  # the hub does not read them
 
     async def _say_bye(self, wire: Wire) -> None:
         """Return when the hub has dealt with everything: it closes then."""
@@ -363,11 +372,15 @@ class Client:
             return
         heartbeat_s = self.welcome.limits.heartbeat_s
         silent_s = self.loop.time() - wire.heard_s
-        if silent_s > _PATIENCE * heartbeat_s:
+        if silent_s <= heartbeat_s:
+            self._unanswered = 0
+        elif silent_s > _PATIENCE * heartbeat_s and self._unanswered >= _PATIENCE:
             logger.warning("nothing was heard of the hub for %.0f s", silent_s)
             wire.abort()
             return
-        if silent_s > heartbeat_s and self.wire is not None:
+        elif self.wire is not None:
+            # Asked several times in any case: the silence may be that of our own event loop.
+            self._unanswered += 1
             wire.write(frames.frame(frames.PING, time.time_ns().to_bytes(8, "big")))
         self._beating = self.loop.call_later(heartbeat_s / 2, self._beat)
 

@@ -240,6 +240,26 @@ async def read_all(hub: HubProcess, client: RawClient) -> list[int]:
     return got
 
 
+async def test_who_is_held_back_does_not_count_as_silent(runtime: Path) -> None:
+    with running_hub(config=SMALL + "heartbeat_s = 0.1\n") as hub:
+        async with (
+            subscribed(hub, overflow="block", credit=0) as stuck,
+            RawClient.welcomed(hub.place.socket) as client,
+        ):
+            count = 2000
+            loads = numbered(count, 16 * 1024)
+            calls = [raw.call(n, "flood.a", load) for n, load in enumerate(loads)]
+            sending = asyncio.create_task(client.send(*calls))
+            for _ in range(10):
+                await stuck.expect("PING")
+                await stuck.send(raw.PING)
+                await stuck.expect("PONG")
+            assert not sending.done()
+            await stuck.send(raw.credit(1, 2**20))
+            assert numbers(await stuck.documents(count)) == list(range(count))
+            await sending
+
+
 async def test_what_was_held_is_written_as_the_client_reads_it(hub: HubProcess) -> None:
     async with (
         subscribed(hub, overflow="block", credit=0) as stuck,

@@ -183,3 +183,98 @@ async def test_the_codec_of_a_read_must_be_known(hub: HubProcess) -> None:
         await client.failed(1, "unsupported")
         await client.failed(2, "unsupported")
         await client.expect("END", call=3)
+
+
+async def test_what_is_appended_later_never_overtakes(runtime: Path) -> None:
+    """Not even when the log takes in the first ones in several steps."""
+    with running_hub("--log", f"sqlite:{runtime}/a.db", url="ipc://order") as hub:
+        async with RawClient.welcomed(hub.place.socket) as client:
+            sent: list[str] = []
+            for number in range(0, 20, 2):
+                many = [document("a", id=f"{number}-{n}") for n in range(1500)]
+                sent += [f"{number}-{n}" for n in range(1500)]
+                await client.send(raw.append(number, "a", *many))
+                for n in range(3):
+                    await client.send(
+                        raw.append(number + 1, "a", document("a", id=f"{number}+{n}"))
+                    )
+                    sent.append(f"{number}+{n}")
+            receipts = 0
+            while receipts < len(sent):
+                receipts += len((await client.expect("RECEIPTS")).content["entries"])
+            await client.send(raw.read(99, credit=len(sent)))
+            found: list[str] = []
+            while (frame := await client.hear()) is not None and frame.kind == "RECORDS":
+                records = frame.content["entries"]
+                found += [JSON.decode(record["envelope"]).id for record in records]
+            assert found == sent
+
+
+async def test_one_that_cannot_be_appended_neither_fails_nor_displaces_others(
+    hub: HubProcess,
+) -> None:
+    async with RawClient.welcomed(hub.place.socket) as client:
+        nameless = JSON.encode(event("a").replace(topic=""))
+        good = [document("a", id=str(n)) for n in range(20)]
+        await client.send(
+            *(raw.append(n, "a", good[n]) for n in range(10)),
+            raw.append(100, "$inbox.me", nameless),
+            *(raw.append(n, "a", good[n]) for n in range(10, 15)),
+        )
+        await client.send(*(raw.append(n, "a", good[n]) for n in range(15, 20)))
+        positions: dict[int, int] = {}
+        failed: list[int] = []
+        while len(positions) + len(failed) < 21:
+            frame = await client.hear()
+            assert frame is not None
+            if frame.kind == "FAILED":
+                failed.append(frame.content["call"])
+                assert frame.content["json"]["reason"] == "bad-envelope"
+            else:
+                positions |= {e["call"]: e["position"] for e in frame.content["entries"]}
+        assert failed == [100]
+        assert positions == {n: n + 1 for n in range(20)}
+
+
+async def test_a_log_that_is_full_takes_nothing_more_and_is_read_on(runtime: Path) -> None:
+    log = f"sqlite:{runtime}/a.db?max_bytes=262144"
+    with running_hub("--log", log, url="ipc://full") as hub:
+        async with RawClient.welcomed(hub.place.socket) as client:
+            await client.send(raw.subscribe(1, "b"))
+            await client.expect("DONE", call=1)
+            count = 0
+            while True:
+                await client.send(raw.append(2, "a", document("a", "x" * 10_000)))
+                frame = await client.hear()
+                assert frame is not None
+                if frame.kind == "FAILED":
+                    break
+                count += 1
+            assert frame.content["json"]["reason"] == "log-read-only"
+            assert count > 5
+            await client.send(raw.append(3, "b", document("b")))
+            failure = await client.failed(3, "log-read-only")
+            assert failure["code"] == "FAILED_PRECONDITION"
+            # What was acknowledged is there, and whatever needs no log goes on.
+            await client.send(raw.read(4, pattern="a"))
+            records = 0
+            while (frame := await client.hear()) is not None and frame.kind == "RECORDS":
+                records += len(frame.content["entries"])
+            assert records == count
+            await client.send(raw.call(5, "b", b"!"))
+            await client.documents(1)
+            await client.expect("DONE", call=5)
+
+
+async def test_a_log_that_another_hub_writes_is_refused(runtime: Path) -> None:
+    log = f"sqlite:{runtime}/a.db"
+    with (
+        running_hub("--log", log, url="ipc://first"),
+        running_hub(url="ipc://second") as second,
+    ):
+        async with RawClient.connected(second.place.socket) as client:
+            await client.send(raw.hello(log=log))
+            failure = await client.refused("log")
+            assert failure["details"]["kind"] == "LogLockedError"
+        async with RawClient.welcomed(second.place.socket) as client:
+            await client.round_trip()

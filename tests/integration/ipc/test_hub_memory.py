@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,31 @@ JSON = plugins.get_codec("json")
 def hub(runtime: Path) -> Iterator[HubProcess]:
     with running_hub(config=SMALL) as hub:
         yield hub
+
+
+async def test_many_who_have_no_room_are_bounded_together(hub: HubProcess) -> None:
+    count, load = 12, bytes(64 * 1024)
+    async with AsyncExitStack() as scope:
+        lines: list[tuple[RawClient, RawClient]] = []
+        for n in range(count):
+            stuck = subscribed(hub, f"flood.{n}", overflow="block", credit=0)
+            client = RawClient.welcomed(hub.place.socket)
+            lines.append(
+                (await scope.enter_async_context(stuck), await scope.enter_async_context(client))
+            )
+        sending = [
+            asyncio.create_task(client.send(*[raw.call(1, f"flood.{n}", load)] * 50))
+            for n, (_, client) in enumerate(lines)
+        ]
+        await hub.until(lambda figures: figures["totals"]["queued_bytes"] > 16 * MIB)
+        other = await scope.enter_async_context(subscribed(hub, "other.>"))
+        for _ in range(5):
+            await echo(other)
+        # Each may have been reading a piece of a flood when it became too much.
+        assert (await hub.status())["totals"]["queued_bytes"] < 16 * MIB + count * 512 * 1024
+        for stuck, _ in lines:
+            await stuck.send(raw.credit(1, 100))
+        await asyncio.gather(*(stuck.documents(50) for stuck, _ in lines), *sending)
 
 
 # -- who sends to the log ----------------------------------------------------------------------
