@@ -21,6 +21,9 @@ _SYSTEM = b"$"
 
 _AT_ONCE_BYTES = 256 * 2**10
 
+FAIR_SHARE_BYTES = 64 * 2**10
+"""What may be held for each client however much the hub holds for others."""
+
 
 class Wait:
     """A CALL that is answered when all of its messages have found room."""
@@ -134,7 +137,7 @@ class Subscription:
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be held here when the hub holds too much as it is."""
-        return not self.is_ready
+        return not self.is_ready and self.peer.queued_bytes > FAIR_SHARE_BYTES
 
     def take(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
         """Send messages, or hold them, or drop what the policy says; `asker` waits for answers."""

@@ -14,7 +14,7 @@ from hms_bus.hub.callers import Callers
 from hms_bus.hub.delivery import Delivery, Parcel, no_room
 from hms_bus.hub.routes import Route, Routes
 from hms_bus.hub.seams import Client
-from hms_bus.hub.subscriptions import Held, Subscription, Wait
+from hms_bus.hub.subscriptions import FAIR_SHARE_BYTES, Held, Subscription, Wait
 from hms_bus.ipc import frames
 from hms_bus.ipc.frames import Messages
 from hms_bus.ipc.session import Failure
@@ -167,7 +167,7 @@ class Switchboard:
             if self.queued_bytes < self._max_bytes // 2:
                 for each in list(self._held_back):
                     self._let_go_on(each)
-            elif peer in self._held_back and peer.queued_bytes <= peer.max_queued_bytes // 2:
+            elif peer in self._held_back and peer.queued_bytes <= FAIR_SHARE_BYTES // 2:
                 self._let_go_on(peer)
 
     def _let_go_on(self, peer: Client) -> None:

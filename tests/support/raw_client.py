@@ -113,6 +113,8 @@ class RawClient:
         self._reader = FrameReader(MAX_FRAME + 2**20)
         self._came: list[bytes] = []
         self._is_open = False
+        self.answers_pings = True
+        """Whether it shows that it lives, when it is asked while it hears something else."""
         self.windows: dict[str, int] = {}
         """What WINDOW frames have allowed so far, by address."""
 
@@ -174,7 +176,8 @@ class RawClient:
     async def hear(self) -> Frame | None:
         """Return what comes next, but no WINDOW and no PING."""
         while (frame := await self.next()) is not None and frame.kind in _UNASKED:
-            pass
+            if frame.kind == "PING" and self.answers_pings:
+                await self.send(frames.frame(frames.PONG, bytes.fromhex(frame.content["bytes"])))
         return frame
 
     async def expect(self, kind: str, **content: Any) -> Frame:

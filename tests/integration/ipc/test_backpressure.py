@@ -241,7 +241,7 @@ async def read_all(hub: HubProcess, client: RawClient) -> list[int]:
 
 
 async def test_who_is_held_back_does_not_count_as_silent(runtime: Path) -> None:
-    with running_hub(config=SMALL + "heartbeat_s = 0.1\n") as hub:
+    with running_hub(config=SMALL + "heartbeat_s = 0.5\n") as hub:
         async with (
             subscribed(hub, overflow="block", credit=0) as stuck,
             RawClient.welcomed(hub.place.socket) as client,
@@ -250,7 +250,7 @@ async def test_who_is_held_back_does_not_count_as_silent(runtime: Path) -> None:
             loads = numbered(count, 16 * 1024)
             calls = [raw.call(n, "flood.a", load) for n, load in enumerate(loads)]
             sending = asyncio.create_task(client.send(*calls))
-            for _ in range(10):
+            for _ in range(4):  # 2 s, at least: more than three heartbeats
                 await stuck.expect("PING")
                 await stuck.send(raw.PING)
                 await stuck.expect("PONG")

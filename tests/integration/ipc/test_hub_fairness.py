@@ -105,7 +105,7 @@ async def test_who_is_held_back_goes_on_when_its_own_receiver_does(hub: HubProce
         first_flood = flood(one, "flood.a")
         await hub.until(lambda figures: figures["totals"]["queued_bytes"] > 4 * 2**20)
         flooding = flood(other, "flood.b")
-        await hub.until(lambda figures: figures["clients"][1]["queued_bytes"] > 2**20)
+        await hub.until(lambda figures: figures["clients"][1]["queued_bytes"] > 2**16)
         await second.send(raw.credit(1, 2**20))
         await second.documents(1000)
         await flooding
