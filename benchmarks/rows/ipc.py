@@ -17,7 +17,7 @@ from benchmarks.stage import System, cpu_seconds, staged
 SIZES = (128, 1024)
 IN_FLIGHT = 64
 DURABLE_IN_FLIGHT = 1000
-CROWD_MESSAGES = 40_000
+CROWD_MESSAGES = 200_000
 
 HMS = System(server=servers.hub, module="benchmarks.peers.hms")
 HMS_LOGGED = System(server=partial(servers.hub, logged=True), module=HMS.module)
