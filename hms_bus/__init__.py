@@ -3,7 +3,7 @@
 from hms_bus.__about__ import __version__
 from hms_bus.abc import Receipt, Record, Selector
 from hms_bus.attributes import new_envelope
-from hms_bus.bus import Bus, BusStats, Message, Reply, ReplyStream, retry, timeout
+from hms_bus.bus import Backoff, Bus, BusStats, Message, Reply, ReplyStream, retry, timeout
 from hms_bus.config import BusConfig
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
@@ -16,8 +16,10 @@ from hms_bus.errors import (
     RemoteError,
     StatusError,
 )
+from hms_bus.replay.effects import effect
 
 __all__ = [
+    "Backoff",
     "Bus",
     "BusConfig",
     "BusError",
@@ -37,6 +39,7 @@ __all__ = [
     "Selector",
     "StatusError",
     "__version__",
+    "effect",
     "new_envelope",
     "retry",
     "timeout",

@@ -7,6 +7,7 @@ not claimed raises `UnsupportedError`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -30,6 +31,7 @@ Capability = Literal[
     "log-follow",
     "log-verify",
     "log-survives-process",
+    "log-durable",
 ]
 
 
@@ -288,6 +290,144 @@ class EventLog(Protocol):
 
         `expected` is a head that was kept elsewhere: a log that ends before it, or differs at it,
         has lost records. `progress` is called with records done and in all.
+        """
+        ...
+
+
+class Durable(Struct, frozen=True, kw_only=True):
+    """A named subscription that a log keeps: its cursor and what was tried outlive the process.
+
+    `pattern` selects topics. `start` is where a durable that is new begins: at the first record, at
+    what is appended from now on, or at a position; `start_ns` instead of it at the first record
+    recorded then or later; of one that exists they are ignored. Its pattern and group are fixed.
+
+    With `group`, several consumers share the durable and each delivery goes to one; without, it
+    has one consumer at a time. What was delivered and is neither settled nor in progress after
+    `ack_wait_s` is delivered again. A record is delivered `max_deliveries` times at most, without
+    end for `None`; the last failure makes it a dead letter. At most `max_unacked` records are
+    delivered and not settled, those that wait for another try included.
+    """
+
+    name: str
+    pattern: str
+    group: str | None = None
+    start: int | Literal["beginning", "end"] = "beginning"
+    start_ns: int | None = None
+    ack_wait_s: float = 30.0
+    max_deliveries: int | None = 5
+    max_unacked: int = 1000
+
+
+class Delivery(Struct, frozen=True, kw_only=True, gc=False):
+    """A record that a durable hands out for the `attempt`-th time, counted from 1."""
+
+    record: Record
+    attempt: int
+
+
+Outcome = Literal["ack", "nak", "term", "progress", "defer"]
+"""What can become of a delivery, see `Settlement`."""
+
+
+class Settlement(Struct, frozen=True, kw_only=True, gc=False):
+    """What became of a delivery, named by its position and attempt.
+
+    `ack`: handled. `nak`: deliver it again, `delay_s` from now, or make it a dead letter if it was
+    the last attempt. `term`: it will never succeed, make it a dead letter. `progress`: it is still
+    being handled, `ack_wait_s` begins anew. `defer`: as `nak`, and it does not count as an attempt.
+    `code` (a status by name) and `reason` say why, in the dead letter.
+    """
+
+    position: int
+    attempt: int
+    outcome: Outcome
+    delay_s: float = 0.0
+    code: str = "UNKNOWN"
+    reason: str = ""
+
+
+class DurableInfo(Struct, frozen=True, kw_only=True):
+    """A durable as it stands.
+
+    All positions up to `floor` that it selects are settled; `delivered` is the last one that was
+    handed out. `unacked` deliveries are not settled, `redelivered` of them were tried more than
+    once; `lag` is how many records of the log, selected or not, lie behind `delivered`. `dead` are
+    the positions, in order, that became dead letters and were not redriven since.
+    """
+
+    durable: Durable
+    floor: int
+    delivered: int
+    unacked: int
+    redelivered: int
+    lag: int
+    consumers: int
+    dead: tuple[int, ...] = ()
+
+
+class Consumer(Protocol):
+    """One of those that take from a durable. Opened and closed by the scope of its opener.
+
+    A consumer that is closed hands back, uncounted and at once, what it was given and has not
+    settled. One that dies does not: that is delivered again once the ack wait is over.
+    """
+
+    async def fetch(self, limit: int) -> list[Delivery]:
+        """Wait for deliveries and return at least one, at most `limit`, in the order of positions.
+
+        Those that are tried again come first. Of records with the same `partitionkey` one at a time
+        is unsettled, in the order of positions, also while it waits to be tried again: for those
+        behind it this call waits. That it was delivered is durable when this returns, so attempts
+        are counted though the process dies. Cancelling it loses nothing. Raises `LogError`,
+        `StateError` once it is closed.
+        """
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Say what became of deliveries; durable when this returns.
+
+        One that was settled before, or that was delivered again since (its attempt is no longer the
+        last one), changes nothing. Dead letters are appended in the same step. Raises `LogError`.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Let go without handing back, as one that dies: used for a consumer that is out of reach.
+
+        What it holds is delivered again once the ack wait is over, unless it is settled before.
+        """
+        ...
+
+
+@runtime_checkable
+class ConsumingLog(EventLog, Protocol):
+    """A log that keeps durables (`log-durable`). Semantics: docs/adr/0006-durable-delivery.md."""
+
+    def consume(self, durable: Durable) -> AbstractAsyncContextManager[Consumer]:
+        """Return the scope of a consumer; entering it makes the durable when it is new.
+
+        Entering raises `UsageError` when one of that name exists with another pattern or group,
+        `DurableInUseError` when it has a consumer and no group, `LogReadOnlyError`.
+        `ack_wait_s`, `max_deliveries` and `max_unacked` apply from now on.
+        """
+        ...
+
+    async def durables(self) -> list[DurableInfo]:
+        """Return all durables, by name, as they are kept: what was settled before is."""
+        ...
+
+    async def forget(self, name: str) -> None:
+        """Remove a durable with all that is known of it. Raises `UsageError` for an unknown one.
+
+        Raises `DurableInUseError` while it has a consumer.
+        """
+        ...
+
+    async def redrive(self, name: str, positions: Sequence[int]) -> None:
+        """Let records that became dead letters be delivered to the durable again, from attempt 1.
+
+        Raises `UsageError` for an unknown durable, or a position that is no dead letter of it (any
+        more); then nothing is changed.
         """
         ...
 

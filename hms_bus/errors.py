@@ -143,6 +143,29 @@ class StateError(UsageError):
     code = "FAILED_PRECONDITION"
 
 
+class ProjectionError(UsageError):
+    """A handler of the projection `name` failed at `position`, on a `type` at `topic`.
+
+    All before it was handled, and it was not: the next run begins with it. The handler's exception
+    is the cause.
+    """
+
+    code = "ABORTED"
+    name: str
+    position: int
+    topic: str
+    type: str
+
+    def __init__(self, message: str, *, name: str, position: int, topic: str, type: str) -> None:  # noqa: A002 - the CloudEvents attribute's name
+        super().__init__(
+            f"projection {name!r} stopped at position {position} ({type} on {topic!r}): {message}"
+        )
+        self.name = name
+        self.position = position
+        self.topic = topic
+        self.type = type
+
+
 # -- refused input -----------------------------------------------------------------------------
 
 
@@ -466,6 +489,18 @@ class LogCorruptError(LogError):
         self.position = position
 
 
+class DurableInUseError(LogError):
+    """The durable `name` has a consumer, and no group that another one could share it in."""
+
+    code = "FAILED_PRECONDITION"
+    retryable = True
+    name: str
+
+    def __init__(self, message: str, *, path: str, name: str) -> None:
+        super().__init__(message, path=path)
+        self.name = name
+
+
 class ConflictError(EnvironmentFailure):
     """Optimistic concurrency lost: the last record of `topic` is at `actual`, not at `expected`.
 
@@ -485,3 +520,58 @@ class ConflictError(EnvironmentFailure):
         self.topic = topic
         self.expected = expected
         self.actual = actual
+
+
+# -- replay ------------------------------------------------------------------------------------
+
+
+class UnrecordedError(EnvironmentFailure):
+    """A replayed agent asked for what the record does not hold: its code has changed since.
+
+    `what` is the name of an effect or the topic of a request, the `ordinal`-th (from 0) of
+    `agent` while it handled the message with the id `cause` (`None`: outside of any handler).
+    """
+
+    code = "NOT_FOUND"
+    retryable = False
+    agent: str
+    cause: str | None
+    what: str
+    ordinal: int
+
+    def __init__(self, *, agent: str, cause: str | None, what: str, ordinal: int) -> None:
+        handling = "outside of a handler" if cause is None else f"while handling {cause}"
+        super().__init__(
+            f"the record has no {what!r} number {ordinal} of {agent} {handling}: replay with "
+            "effects=recorded or live to let it run"
+        )
+        self.agent = agent
+        self.cause = cause
+        self.what = what
+        self.ordinal = ordinal
+
+
+class EffectError(EnvironmentFailure):
+    """What the effect `name` raised when it was recorded: an error of a `kind` unknown here."""
+
+    code = "UNKNOWN"
+    retryable = False
+    name: str
+    kind: str
+
+    def __init__(self, message: str, *, name: str, kind: str) -> None:
+        super().__init__(f"effect {name!r} raised {kind} when it was recorded: {message}")
+        self.name = name
+        self.kind = kind
+
+
+class StoreError(EnvironmentFailure):
+    """The file at `path`, which holds views, snapshots, keys or an outbox, cannot be used."""
+
+    code = "INTERNAL"
+    retryable = False
+    path: str
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path

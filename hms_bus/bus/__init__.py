@@ -3,6 +3,8 @@
 from hms_bus.abc import Overflow
 from hms_bus.bus.bus import Bus
 from hms_bus.bus.composing import PublishOptions
+from hms_bus.bus.declarations import DurableSettings
+from hms_bus.bus.durable import Backoff
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import (
     Handler,
@@ -17,8 +19,10 @@ from hms_bus.bus.stats import BusStats, SubscriptionStats
 from hms_bus.bus.streams import MessageStream
 
 __all__ = [
+    "Backoff",
     "Bus",
     "BusStats",
+    "DurableSettings",
     "Handler",
     "Message",
     "MessageStream",

@@ -10,10 +10,17 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from msgspec import UNSET
 
-from hms_bus.abc import EventLog, Expect, Overflow, Receipt, Selector
+from hms_bus.abc import Durable, EventLog, Expect, Overflow, Receipt, Selector
 from hms_bus.bus import asking
 from hms_bus.bus.composing import PublishOptions
-from hms_bus.bus.declarations import SERVICE_GROUP, Declarations, make_options
+from hms_bus.bus.declarations import (
+    SERVICE_GROUP,
+    Declarations,
+    DurableSettings,
+    make_durable,
+    make_options,
+)
+from hms_bus.bus.durable import Redelivery
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware, check_middleware
 from hms_bus.bus.opening import check_plugins, open_runtime
@@ -186,7 +193,8 @@ class Bus:
         """Publish one message; return once every subscriber has room for it.
 
         On a logged topic the message is durable first, and delivered after. `expect` then makes
-        the append conditional (`ConflictError`). Handlers have not run yet when this returns. A
+        the append conditional (`ConflictError`). With `delay` or `at` the log keeps the message and
+        it is sent then, see `schedule`. Handlers have not run yet when this returns. A
         cancelled call may or may not have published.
         """
         runtime = self._runtime or self._opened()
@@ -210,6 +218,40 @@ class Bus:
         await runtime.settle()
         envelopes = [runtime.composer.plain(topic, data) for topic, data in messages]
         return await runtime.send_batch(envelopes, expect=expect)
+
+    async def schedule(
+        self,
+        name: str,
+        topic: str,
+        data: Any = UNSET,
+        *,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        **options: Unpack[PublishOptions],
+    ) -> Receipt:
+        """Publish one message later: once (`at`, or `delay` from now), or as often as `cron` says.
+
+        The log keeps the schedule, so it outlives this process: whichever bus has the log open and
+        schedules, or has a durable subscription, sends the message when it is due, late if there
+        was none. A message is kept once, however often sending it is tried; of the times of `cron`
+        (minute, hour, day, month, weekday in `timezone`) that nobody was there for, it is sent for
+        the last. A schedule replaces the one of the same `name`, a topic's token. The receipt has
+        the position of the schedule, and the message's id where there is one message.
+
+        Raises `UnsupportedError` without a log, `ConfigError` for a name or time that is none.
+        """
+        runtime = self._sending()
+        await runtime.settle()
+        when = {"at": options.pop("at", None), "delay": options.pop("delay", None)}
+        return await runtime.schedule(
+            name, topic, data, options, cron=cron, timezone=timezone, **when
+        )
+
+    async def unschedule(self, name: str) -> None:
+        """End the schedule of that name; one that is not there (any more) ends nothing."""
+        runtime = self._sending()
+        await runtime.settle()
+        await runtime.unschedule(name)
 
     def emit(self, topic: str, data: Any = UNSET, **options: Unpack[PublishOptions]) -> None:
         """Publish without waiting: neither for the log nor for subscribers that are busy.
@@ -360,6 +402,8 @@ class Bus:
         max_queue: int | None = None,
         overflow: Overflow = "block",
         middleware: Iterable[Middleware] = (),
+        durable: str | None = None,
+        **delivery: Unpack[DurableSettings],
     ) -> Subscribing:
         """Handle messages that match `pattern`: a decorator, or a scope with a stream.
 
@@ -368,10 +412,20 @@ class Bus:
         makes publishers wait, or does what `overflow` says. What a handler raises is logged and
         given to `on_error`; it ends nothing else.
 
-        A stream has one reader: `concurrency` and `middleware` are for handlers (`ConfigError`).
+        With `durable`, a name, the messages come from the log, at least once, whatever ends
+        meanwhile (docs/guide/durable.md): from where the durable stands, or from `start` when it is
+        new. A message is settled when the handler returns, or by itself with `ack="manual"`; one
+        whose handler raises comes again, see `DurableSettings`. Opening raises `UnsupportedError`
+        without a log, `UsageError` for a durable that exists with another pattern or group.
+
+        A stream has one reader: `concurrency`, `middleware` and `durable` are for handlers
+        (`ConfigError`).
         """
         options = self._options(group, concurrency, max_queue, overflow)
-        return self._subscribing(pattern, options, middleware, serves=False)
+        if durable is None and delivery:
+            raise ConfigError(f"{', '.join(delivery)}: for durable subscriptions, name a durable=")
+        named = None if durable is None else make_durable(durable, pattern, group, delivery)
+        return self._subscribing(pattern, options, middleware, serves=False, durable=named)
 
     def serve(
         self,
@@ -402,13 +456,20 @@ class Bus:
         )
 
     def _subscribing(
-        self, pattern: str, options: Options, middleware: Iterable[Middleware], *, serves: bool
+        self,
+        pattern: str,
+        options: Options,
+        middleware: Iterable[Middleware],
+        *,
+        serves: bool,
+        durable: tuple[Durable, Redelivery] | None = None,
     ) -> Subscribing:
         return Subscribing(
             pattern,
             options,
             check_middleware(middleware),
             serves=serves,
+            durable=durable,
             declare=self._declare,
             runtime=self._opened,
         )

@@ -26,6 +26,12 @@ def caller_of(declaration: Declaration, middleware: Sequence[Middleware]) -> Wor
     return _message_call(compose(around, _signature_call(signature)), pattern)
 
 
+def handler_of(declaration: Declaration, middleware: Sequence[Middleware]) -> Handler:
+    """Return what calls the declared handler with a message, inside `middleware` and its own."""
+    around = [*middleware, *declaration.middleware]
+    return compose(around, _signature_call(declaration.signature))
+
+
 # Lambdas in functions of their own: there may be many thousand, and an inner function with
 # annotations and the cells of its surroundings weighs three times as much.
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypedDict
 
 from hms_bus import attributes
@@ -22,7 +23,13 @@ class PublishOptions(TypedDict, total=False):
     message may wait to be handled. Messages with one `partitionkey` stay in order under
     concurrency. `priority` is 0 to 9, 9 first, 4 without. `id` makes publishing idempotent on a
     logged topic: the same (`source`, `id`) is kept once.
+
+    `delay` and `at` (aware datetime or RFC 3339 text) let the log keep the message and send it
+    later, see `Bus.schedule`; `publish` alone knows them.
     """
+
+    delay: Duration
+    at: datetime | str
 
     id: str
     type: str

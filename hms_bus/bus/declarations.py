@@ -2,19 +2,41 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from msgspec import Struct
 
+from hms_bus.abc import Durable
+from hms_bus.bus.durable import AckMode, Backoff, Redelivery
 from hms_bus.bus.injection import Signature, read_signature
 from hms_bus.bus.mailbox import check_overflow
 from hms_bus.bus.middleware import Middleware
 from hms_bus.bus.subscription import Options
+from hms_bus.durations import Duration, Moment, parse_duration, parse_moment
 from hms_bus.errors import ConfigError, UsageError
 from hms_bus.topics import Pattern, parse_pattern
 
 SERVICE_GROUP = "q"
 """The group of a service's members unless it names one; NATS services use the same."""
+
+
+class DurableSettings(TypedDict, total=False):
+    """What a durable subscription may be told.
+
+    `start`: where one that is new begins, `"beginning"` (by default) or `"end"` of the log, at
+    a position, or at a moment (aware datetime, RFC 3339 text, or a duration before now). `ack`:
+    `"after"` the handler, or `"manual"`. `ack_wait` (30 s): how long a delivery may take before it
+    is made again. `max_deliveries` (5, `None` is no limit): then it is a dead letter. `max_unacked`
+    (1000): deliveries that are not settled, of all consumers together. `backoff`: the waits between
+    deliveries of a message that fails.
+    """
+
+    start: Literal["beginning", "end"] | int | Moment
+    ack: AckMode
+    ack_wait: Duration
+    max_deliveries: int | None
+    max_unacked: int
+    backoff: Backoff
 
 
 class Declaration(Struct, frozen=True, kw_only=True, eq=False):
@@ -26,6 +48,7 @@ class Declaration(Struct, frozen=True, kw_only=True, eq=False):
     options: Options
     middleware: Sequence[Middleware]
     serves: bool
+    durable: tuple[Durable, Redelivery] | None = None
 
 
 class Declarations:
@@ -45,6 +68,7 @@ class Declarations:
         middleware: Sequence[Middleware],
         serves: bool,
         local: Mapping[str, Any],
+        durable: tuple[Durable, Redelivery] | None = None,
     ) -> Declaration:
         """Check everything that can be wrong with a handler, and keep it.
 
@@ -64,6 +88,7 @@ class Declarations:
             options=options,
             middleware=tuple(middleware),
             serves=serves,
+            durable=durable,
         )
         self.made.append(declaration)
         return declaration
@@ -108,3 +133,30 @@ def make_options(*, group: str | None, concurrency: int, max_queue: int, overflo
     if group is not None and not group:
         raise ConfigError("the group's name is empty: leave it out, or name it")
     return Options(group=group, concurrency=concurrency, max_queue=max_queue, overflow=overflow)
+
+
+def make_durable(
+    name: str, pattern: str, group: str | None, settings: DurableSettings
+) -> tuple[Durable, Redelivery]:
+    """Return a durable and how it delivers. Raises `ConfigError`."""
+    unknown = settings.keys() - DurableSettings.__annotations__.keys()
+    if unknown:
+        known = ", ".join(sorted(DurableSettings.__annotations__))
+        raise ConfigError(f"{', '.join(sorted(unknown))}: no option; a durable knows {known}")
+    ack = settings.get("ack", "after")
+    if ack not in {"after", "manual"}:
+        raise ConfigError(f"ack is {ack!r}: 'after' the handler, or 'manual'")
+    start = settings.get("start", "beginning")
+    at_position = isinstance(start, int) or start in {"beginning", "end"}
+    plain: Any = "beginning" if not at_position else start
+    durable = Durable(
+        name=name,
+        pattern=parse_pattern(pattern).plain,
+        group=group,
+        start=plain,
+        start_ns=None if at_position else parse_moment(start),  # pyright: ignore[reportArgumentType]
+        ack_wait_s=parse_duration(settings.get("ack_wait", 30.0)),
+        max_deliveries=settings.get("max_deliveries", 5),
+        max_unacked=settings.get("max_unacked", 1000),
+    )
+    return durable, Redelivery(ack=ack, backoff=settings.get("backoff", Backoff()))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from hms_bus.abc import Transport
 from hms_bus.attributes import check_attribute
-from hms_bus.bus import protocol
+from hms_bus.bus import context, protocol
 from hms_bus.bus.declarations import Declaration
 from hms_bus.bus.requests import Inbox
 from hms_bus.bus.routing import Link
@@ -50,7 +50,11 @@ async def open_runtime(
     config = await _log_placed(config)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(shared_log(config.log)) if config.log else None
-        links = await _open_links(stack, config)
+        opener = context.opener.set(source)
+        try:
+            links = await _open_links(stack, config)
+        finally:
+            context.opener.reset(opener)
         runtime = Runtime(config, source, hooks, links, log)
         stack.callback(runtime.deadlines.close)
         try:

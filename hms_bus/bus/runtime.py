@@ -13,20 +13,22 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
-from hms_bus.abc import EventLog, Expect, Receipt, Sink, Unsubscribe
+from hms_bus.abc import ConsumingLog, Durable, EventLog, Expect, Receipt, Sink, Unsubscribe
 from hms_bus.bus import context, protocol
 from hms_bus.bus.background import Background, Emits
-from hms_bus.bus.calling import caller_of
+from hms_bus.bus.calling import caller_of, handler_of
 from hms_bus.bus.composing import Composer, PublishOptions
 from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.declarations import Declaration
 from hms_bus.bus.delivering import Delivery
+from hms_bus.bus.durable import DurableSubscription, Redelivery
 from hms_bus.bus.mailbox import Item
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware
 from hms_bus.bus.publishing import Publisher
 from hms_bus.bus.replying import ReplySender
 from hms_bus.bus.routing import MAX_CACHED_TOPICS, Link, Router
+from hms_bus.bus.schedules import Scheduler, load_zone, make_schedule, schedule_record
 from hms_bus.bus.serving import Service
 from hms_bus.bus.stats import BusStats
 from hms_bus.bus.streams import MessageStream
@@ -38,10 +40,14 @@ from hms_bus.errors import (
     QueueFullError,
     StateError,
     StatusError,
+    UnsupportedError,
+    UsageError,
 )
-from hms_bus.topics import Pattern
+from hms_bus.topics import Pattern, check_topic
 
 logger = logging.getLogger("hms_bus")
+
+Handling = Subscription | DurableSubscription
 
 ErrorHook = Callable[[BaseException, Message], Awaitable[None] | None]
 
@@ -83,10 +89,11 @@ class Runtime:
         self.deadlines = Deadlines(self.loop)
         self.published = 0
         self.requests = 0
-        self.opening: set[asyncio.Task[Subscription]] = set()
+        self.opening: set[asyncio.Task[Handling]] = set()
         self.publish_middleware = hooks.publish_middleware
         self._hooks = hooks
         self.base_context = contextvars.copy_context()
+        self.base_context.run(context.running.set, self)
         self.background = Background(config.max_emits)
         self.in_background = self.background.run
         self._delivery = Delivery(self.router, self.background.begin)
@@ -101,11 +108,12 @@ class Runtime:
         self.draining = False
         self._closed = False
         self._serves = False
-        self._subscriptions: dict[Subscription, list[Unsubscribe]] = {}
-        self._servers: set[Subscription] = set()
-        self._handlers: dict[Declaration, Subscription] = {}
+        self._subscriptions: dict[Handling, list[Unsubscribe]] = {}
+        self._servers: set[Handling] = set()
+        self._handlers: dict[Declaration, Handling] = {}
         self._streams: dict[MessageStream, list[Unsubscribe]] = {}
         self._system: list[Unsubscribe] = []
+        self._scheduler: asyncio.Task[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -124,6 +132,9 @@ class Runtime:
         """Drain, at most `drain_timeout_s`, then end what still runs; also when cancelled."""
         self.draining = True
         self.quick.clear()
+        if self._scheduler is not None:
+            self._scheduler.cancel()
+            await asyncio.wait([self._scheduler])
         try:
             async with asyncio.timeout(self.config.drain_timeout_s):
                 await self._drain()
@@ -154,7 +165,7 @@ class Runtime:
         await self._stop_intake(self._subscriptions)
         await self._quiesce(self._subscriptions)
 
-    async def _quiesce(self, subscriptions: Iterable[Subscription]) -> None:
+    async def _quiesce(self, subscriptions: Iterable[Handling]) -> None:
         while (
             self.background
             or self.publisher.under_way
@@ -165,7 +176,7 @@ class Runtime:
             await self.publisher.finished()
             await self.background.finished()
 
-    async def _stop_intake(self, subscriptions: Iterable[Subscription]) -> None:
+    async def _stop_intake(self, subscriptions: Iterable[Handling]) -> None:
         for subscription in list(subscriptions):
             for unsubscribe in self._subscriptions[subscription]:
                 await unsubscribe()
@@ -219,13 +230,15 @@ class Runtime:
         self.quick.clear()
         task.add_done_callback(self._opened)
 
-    def _opened(self, task: asyncio.Task[Subscription]) -> None:
+    def _opened(self, task: asyncio.Task[Handling]) -> None:
         self.opening.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a subscription could not be opened: %s", error, exc_info=error)
 
-    async def open_handler(self, declaration: Declaration) -> Subscription:
-        """Subscribe a handler on every link that its pattern can be reached by."""
+    async def open_handler(self, declaration: Declaration) -> Handling:
+        """Subscribe a handler on every link that its pattern can be reached by, or to the log."""
+        if declaration.durable is not None:
+            return await self._open_durable(declaration, *declaration.durable)
         subscription = Subscription(
             declaration.pattern,
             declaration.signature.name,
@@ -242,6 +255,32 @@ class Runtime:
         self._handlers[declaration] = subscription
         return subscription
 
+    async def _open_durable(
+        self, declaration: Declaration, durable: Durable, redelivery: Redelivery
+    ) -> DurableSubscription:
+        log = self._consuming("durable subscriptions")
+        subscription = DurableSubscription(
+            declaration.pattern,
+            declaration.signature.name,
+            declaration.options,
+            durable=durable,
+            redelivery=redelivery,
+            handler=handler_of(declaration, self._hooks.middleware),
+            keeper=self,
+        )
+        await subscription.open(log)
+        self._run_schedules(log)
+        self._subscriptions[subscription] = [subscription.stop]
+        self._handlers[declaration] = subscription
+        return subscription
+
+    def _consuming(self, what: str) -> ConsumingLog:
+        log = self.log
+        if isinstance(log, ConsumingLog) and "log-durable" in log.capabilities:
+            return log
+        where = f"Bus({self.config.url!r})" if log is None else "its log"
+        raise UnsupportedError(what, where, "they need a log it may write: log='sqlite:run.db'")
+
     async def close_handler(self, declaration: Declaration) -> None:
         """Unsubscribe a handler; return when it has finished, at once if it is what calls this."""
         subscription = self._handlers.pop(declaration, None)
@@ -253,13 +292,14 @@ class Runtime:
             # Not awaited itself: when whoever waits here is cancelled, it must not be.
             await asyncio.wait([finishing])
 
-    async def _finish(self, subscription: Subscription) -> None:
+    async def _finish(self, subscription: Handling) -> None:
         await self._stop_intake([subscription])
         await subscription.drained()
         if not self.draining:  # then the drain ends it, with the others that it has begun with
             del self._subscriptions[subscription]
             self._servers.discard(subscription)
-            self._service.forget(subscription.work)
+            if isinstance(subscription, Subscription):
+                self._service.forget(subscription.work)
             await subscription.close()
 
     async def listen(self, pattern: Pattern, sink: Sink, group: str | None) -> list[Unsubscribe]:
@@ -307,9 +347,44 @@ class Runtime:
         if self.draining:
             self.check_intake()
         await self.settle()
+        if "delay" in options or "at" in options:
+            if expect != "any":
+                raise UsageError("expect= is checked when a message is sent: not with delay=")
+            when = {"delay": options.pop("delay", None), "at": options.pop("at", None)}
+            return await self.schedule(None, topic, data, options, **when)
         envelope = self.compose_with(topic, data, options)
         self.learn_quick(topic)
         return await self.send(envelope, expect=expect)
+
+    async def schedule(
+        self, name: str | None, topic: str, data: Any, options: PublishOptions, **when: Any
+    ) -> Receipt:
+        """Let the log keep a message that is sent later; see `Bus.schedule`."""
+        log = self._consuming("schedules")
+        check_topic(topic)
+        envelope = self.compose_with(topic, data, options)
+        await load_zone(when.get("timezone", "UTC"))
+        schedule = make_schedule(envelope, **when)
+        record = schedule_record(
+            envelope.id if name is None else name, self.composer.source, schedule
+        )
+        [receipt] = await log.append([record])
+        self._run_schedules(log)
+        return Receipt(id=envelope.id, position=receipt.position)
+
+    async def unschedule(self, name: str) -> None:
+        """End a schedule; see `Bus.unschedule`."""
+        log = self._consuming("schedules")
+        await log.append([schedule_record(name, self.composer.source, None)])
+        self._run_schedules(log)
+
+    def _run_schedules(self, log: ConsumingLog) -> None:
+        if self._scheduler is None and not self.draining:
+            self._scheduler = self.loop.create_task(
+                Scheduler(log, self.send).run(),
+                name="schedules",
+                context=self.base_context.copy(),
+            )
 
     def compose_with(self, topic: str, data: Any, options: PublishOptions) -> Envelope:
         """Return a new envelope, with options if there are any."""
@@ -360,12 +435,32 @@ class Runtime:
             protocol.text_of(error),
             exc_info=None if isinstance(error, BusError) else error,
         )
-        message = Message(envelope, captures=subscription.pattern.capture(envelope.topic))
+        self._tell_hooks(
+            error, Message(envelope, captures=subscription.pattern.capture(envelope.topic))
+        )
+
+    def on_delivery_failed(
+        self, subscription: DurableSubscription, error: BaseException, message: Message
+    ) -> None:
+        """Log what the handler of a durable raised, and tell the hooks."""
+        logger.error(
+            "handler %s failed on %s (position %s, attempt %d, id %s): %s",
+            subscription.name,
+            message.topic,
+            message.position,
+            message.attempt,
+            message.id,
+            protocol.text_of(error),
+            exc_info=None if isinstance(error, BusError) else error,
+        )
+        self._tell_hooks(error, message)
+
+    def _tell_hooks(self, error: BaseException, message: Message) -> None:
         for hook in self._hooks.errors:
             try:
                 result = hook(error, message)
                 if inspect.isawaitable(result):
-                    self.in_background(result, envelope.topic)
+                    self.in_background(result, message.topic)
             except Exception:
                 logger.exception("the error hook %r failed itself", hook)
 

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NoReturn, TypeVar
 
+from hms_bus.abc import Durable
 from hms_bus.bus import context
+from hms_bus.bus.durable import Redelivery
 from hms_bus.bus.injection import local_names
 from hms_bus.bus.middleware import Middleware
 from hms_bus.bus.runtime import Runtime
@@ -35,6 +37,7 @@ class Subscribing:
         middleware: Sequence[Middleware],
         *,
         serves: bool,
+        durable: tuple[Durable, Redelivery] | None,
         declare: Callable[..., None],
         runtime: Callable[[], Runtime],
     ) -> None:
@@ -45,6 +48,7 @@ class Subscribing:
         self._options = options
         self._middleware = middleware
         self._serves = serves
+        self._durable = durable
         self._declare = declare
         self._runtime = runtime
         self._scope = AsyncExitStack()
@@ -58,6 +62,7 @@ class Subscribing:
             middleware=self._middleware,
             serves=self._serves,
             local=local_names(1),
+            durable=self._durable,
         )
         return handler
 
@@ -91,6 +96,7 @@ class Subscribing:
             raise ConfigError("bus.serve needs a handler: a stream does not serve, it only reads")
         for name, is_given in (
             ("middleware", bool(self._middleware)),
+            ("durable", self._durable is not None),
             (f"concurrency={self._options.concurrency}", self._options.concurrency != 1),
         ):
             if is_given:

@@ -247,7 +247,7 @@ class Subscription:
         """
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise error
-        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+        if is_cancelled(error):
             raise error
         self.counters.failed += 1
         try:
@@ -334,6 +334,9 @@ def is_expired(envelope: Envelope) -> bool:
     return expires_ns is not None and expires_ns <= time.time_ns()
 
 
-def _is_being_cancelled() -> bool:
+def is_cancelled(error: BaseException) -> bool:
+    """Whether `error` means that the current task ends, not one that it has waited for."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

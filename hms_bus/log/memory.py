@@ -7,18 +7,32 @@ from whatever thread or event loop, and is gone when the last of them closes it.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 
-from hms_bus.abc import Capability, EventLog, Expect, Head, Receipt, Record, Selector, Verification
+from hms_bus.abc import (
+    Capability,
+    Consumer,
+    Durable,
+    DurableInfo,
+    EventLog,
+    Expect,
+    Head,
+    Receipt,
+    Record,
+    Selector,
+    Verification,
+)
 from hms_bus.envelope import Envelope
-from hms_bus.errors import StateError
+from hms_bus.errors import DurableInUseError, StateError
 from hms_bus.log.admission import admit
 from hms_bus.log.audit import Audit, Kept
 from hms_bus.log.bell import Bell
 from hms_bus.log.chain import GENESIS, link
 from hms_bus.log.documents import Entry, make_entry
+from hms_bus.log.durable.durables import Durables
+from hms_bus.log.durable.saved import Changes, Saved, apply
 from hms_bus.log.reading import Reading, flatten
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.selection import Selection
@@ -34,6 +48,7 @@ CAPABILITIES: frozenset[Capability] = frozenset(
         "log-read-by-time",
         "log-follow",
         "log-verify",
+        "log-durable",
     }
 )
 
@@ -52,6 +67,8 @@ class _Store:
         self._hashes = [GENESIS]
         self._positions: dict[tuple[str, str], int] = {}
         self._last_on: dict[str, int] = {}
+        self.durables: dict[str, Saved] = {}
+        self.claimed: set[str] = set()
 
     def find(self, source: str, id: str) -> int | None:  # noqa: A002 - the attribute's name
         return self._positions.get((source, id))
@@ -115,6 +132,7 @@ class MemoryLog:
         self._store = store
         self._is_open = True
         self._bell = store.bell
+        self._durables = Durables(self, store.name)
         self._reading = Reading(
             path=store.name, bell=self._bell, pages=self._pages, settled=self._settled
         )
@@ -168,6 +186,70 @@ class MemoryLog:
                 progress(audit.records, total)
             await asyncio.sleep(0)
         return audit.conclude()
+
+    # -- durables ------------------------------------------------------------------------------
+
+    def consume(self, durable: Durable) -> AbstractAsyncContextManager[Consumer]:
+        """Return the scope of a consumer; see `hms_bus.abc.ConsumingLog.consume`."""
+        self._check_open()
+        return self._durables.consume(durable)
+
+    async def durables(self) -> list[DurableInfo]:
+        """Return all durables; see `hms_bus.abc.ConsumingLog.durables`."""
+        self._check_open()
+        return await self._durables.infos()
+
+    async def forget(self, name: str) -> None:
+        """Remove a durable; see `hms_bus.abc.ConsumingLog.forget`."""
+        await self._durables.forget(name)
+
+    async def redrive(self, name: str, positions: Sequence[int]) -> None:
+        """Deliver dead letters again; see `hms_bus.abc.ConsumingLog.redrive`."""
+        await self._durables.redrive(name, positions)
+
+    async def keep(self, changes: Changes, dead_letters: Sequence[Envelope]) -> None:
+        """Keep what has changed of a durable; see `hms_bus.log.durable.engine.Shelf`."""
+        name = changes.durable.name
+        with self._store.lock:
+            self._store.durables[name] = apply(self._store.durables.get(name), changes)
+        if dead_letters:
+            await self.append(dead_letters)
+
+    async def load(self, name: str) -> Saved | None:
+        """Return what is kept of a durable."""
+        self._check_open()
+        with self._store.lock:
+            return self._store.durables.get(name)
+
+    async def load_all(self) -> list[Saved]:
+        """Return what is kept of all durables, by name."""
+        with self._store.lock:
+            return [saved for _, saved in sorted(self._store.durables.items())]
+
+    async def remove(self, name: str) -> None:
+        """Remove all that is kept of a durable."""
+        with self._store.lock:
+            del self._store.durables[name]
+
+    @contextmanager
+    def claim(self, name: str) -> Generator[None]:
+        """Keep the durable from those who have the same log open on another event loop."""
+        with self._store.lock:
+            if name in self._store.claimed:
+                raise DurableInUseError(
+                    f"the durable {name!r} of {self._store.name} is consumed on another event loop "
+                    "of this process: give both the same bus, or take another name",
+                    path=self._store.name,
+                    name=name,
+                )
+            self._store.claimed.add(name)
+        try:
+            yield
+        finally:
+            with self._store.lock:
+                self._store.claimed.discard(name)
+
+    # -- life ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End all followers of this opening; any other use raises `StateError` from now on."""

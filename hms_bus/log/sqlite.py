@@ -8,7 +8,14 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -17,13 +24,28 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from hms_bus.abc import Capability, EventLog, Expect, Head, Receipt, Record, Selector, Verification
+from hms_bus.abc import (
+    Capability,
+    Consumer,
+    Durable,
+    DurableInfo,
+    EventLog,
+    Expect,
+    Head,
+    Receipt,
+    Record,
+    Selector,
+    Verification,
+)
 from hms_bus.envelope import Envelope
 from hms_bus.errors import ConfigError, LogReadOnlyError, StateError
 from hms_bus.log.audit import Audit
 from hms_bus.log.bell import Bell
 from hms_bus.log.checking import audit_page
 from hms_bus.log.documents import Entry, make_entry
+from hms_bus.log.durable import tables
+from hms_bus.log.durable.durables import Durables
+from hms_bus.log.durable.saved import Changes, Saved
 from hms_bus.log.failures import read_failed
 from hms_bus.log.file import check_readable, find_file, open_for_writing
 from hms_bus.log.ledger import read_head
@@ -33,7 +55,7 @@ from hms_bus.log.scan import Row, Scan
 from hms_bus.log.schema import CURRENT, Schema
 from hms_bus.log.settings import Settings, parse_settings
 from hms_bus.log.table import Pages
-from hms_bus.log.writer import Writer
+from hms_bus.log.writer import Work, Writer
 from hms_bus.logrules import check_expect
 from hms_bus.plugins import Address
 from hms_bus.threads import run_to_end
@@ -47,7 +69,9 @@ READING: frozenset[Capability] = frozenset(
         "log-survives-process",
     }
 )
-WRITING: frozenset[Capability] = READING.union(("log-expect", "log-dedup", "log-batch"))
+WRITING: frozenset[Capability] = READING.union(
+    ("log-expect", "log-dedup", "log-batch", "log-durable")
+)
 
 _ENTRIES_AT_ONCE = 1000
 _AUDIT_AT_ONCE = 2000
@@ -77,6 +101,7 @@ class SqliteLog:
         self._bell = bell
         self._poll_s = poll_s
         self._is_open = True
+        self._durables = Durables(self, self._path)
         self._reading = Reading(
             path=self._path,
             bell=bell,
@@ -105,7 +130,7 @@ class SqliteLog:
         if expect != "any":
             check_expect((entry.topic for entry in entries), expect)
         future: asyncio.Future[list[Receipt]] = self._loop.create_future()
-        writer.submit((entries, expect, future))
+        writer.submit((entries, expect, future, None))
         return await future
 
     def read(self, selector: Selector, *, follow: bool = False) -> AsyncGenerator[Record]:
@@ -142,6 +167,57 @@ class SqliteLog:
             if progress is not None:
                 progress(audit.records, total)
         return audit.conclude()
+
+    # -- durables ------------------------------------------------------------------------------
+
+    def consume(self, durable: Durable) -> AbstractAsyncContextManager[Consumer]:
+        """Return the scope of a consumer; see `hms_bus.abc.ConsumingLog.consume`."""
+        self._writable()
+        return self._durables.consume(durable)
+
+    async def durables(self) -> list[DurableInfo]:
+        """Return all durables; see `hms_bus.abc.ConsumingLog.durables`."""
+        return await self._durables.infos()
+
+    async def forget(self, name: str) -> None:
+        """Remove a durable; see `hms_bus.abc.ConsumingLog.forget`."""
+        await self._durables.forget(name)
+
+    async def redrive(self, name: str, positions: Sequence[int]) -> None:
+        """Deliver dead letters again; see `hms_bus.abc.ConsumingLog.redrive`."""
+        await self._durables.redrive(name, positions)
+
+    async def keep(self, changes: Changes, dead_letters: Sequence[Envelope]) -> None:
+        """Keep what has changed of a durable; see `hms_bus.log.durable.engine.Shelf`."""
+        await self._write(partial(_save, changes=changes), dead_letters)
+
+    async def load(self, name: str) -> Saved | None:
+        """Return what is kept of a durable."""
+        found = await self._reader.run(partial(tables.load, name=name))
+        return found[0] if found else None
+
+    async def load_all(self) -> list[Saved]:
+        """Return what is kept of all durables, by name."""
+        self._check_open()
+        return await self._reader.run(partial(tables.load, name=None))
+
+    async def remove(self, name: str) -> None:
+        """Remove all that is kept of a durable."""
+        await self._write(partial(tables.remove, name=name), ())
+
+    def claim(self, name: str) -> AbstractContextManager[None]:
+        """Nobody else can work on a durable: the file has one writer, and that is used once."""
+        del name
+        return nullcontext()
+
+    async def _write(self, work: Work, envelopes: Sequence[Envelope]) -> None:
+        writer = self._writable()
+        entries = [make_entry(envelope) for envelope in envelopes]
+        future: asyncio.Future[list[Receipt]] = self._loop.create_future()
+        writer.submit((entries, "any", future, work))
+        await future
+
+    # -- for its own parts ---------------------------------------------------------------------
 
     def _pages(self, scan: Scan) -> Callable[[], Awaitable[list[Row]]]:
         return partial(self._turn, Pages(scan, self._path).turn)
@@ -181,6 +257,11 @@ class SqliteLog:
         """Refuse new calls and end the followers."""
         self._is_open = False
         self._bell.wake()
+
+
+def _save(connection: sqlite3.Connection, changes: Changes) -> None:
+    tables.make_tables(connection)
+    tables.save(connection, changes)
 
 
 async def _make_entries(envelopes: Sequence[Envelope]) -> list[Entry]:

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -38,8 +38,13 @@ MAX_ENTRIES = 4096
 _PAGE_BYTES = 4096
 
 
-Unit = tuple[Sequence[Entry], Expect, asyncio.Future[list[Receipt]]]
-"""One call of `append`: its entries, its condition, and the future that its caller awaits."""
+Work = Callable[[sqlite3.Connection], None]
+
+Unit = tuple[Sequence[Entry], Expect, asyncio.Future[list[Receipt]], Work | None]
+"""One call of `append`: its entries, its condition, and the future that its caller awaits.
+
+And what else is written in the same transaction.
+"""
 
 Outcome = tuple[asyncio.Future[list[Receipt]], list[Receipt] | BusError]
 
@@ -128,17 +133,20 @@ class Writer:
 
     def _commit(self, units: list[Unit]) -> list[Outcome]:
         if self.failure is not None:
-            return [(future, self.failure) for _, _, future in units]
+            return [(future, self.failure) for _, _, future, _ in units]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if not is_busy(error):
                 return self._fail(units, error)
             refusal = busy(error, str(self._path))
-            return [(future, refusal) for _, _, future in units]
+            return [(future, refusal) for _, _, future, _ in units]
         try:
             outcomes = self._place(units)
             self._ledger.flush()
+            for *_, work in units:
+                if work is not None:
+                    work(self._connection)
             self._connection.execute("COMMIT")
             # Afterwards: only then is what is acknowledged in the file that bears the name.
             changed = self._names.find_changed()
@@ -159,7 +167,7 @@ class Writer:
         ledger = self._ledger
         recorded_ns = max(time.time_ns(), ledger.recorded_ns)
         outcomes: list[Outcome] = []
-        for entries, expect, future in units:
+        for entries, expect, future, _ in units:
             try:
                 receipts, fresh = admit(entries, expect, ledger, ledger.position)
             except BusError as refusal:
@@ -191,7 +199,7 @@ class Writer:
         except sqlite3.Error:
             # The connection is of no use any more; it is only closed.
             pass
-        return [(future, refusal) for _, _, future in units]
+        return [(future, refusal) for _, _, future, _ in units]
 
     def _checkpoint(self) -> None:
         """Copy the WAL into the file now and then: here, where an error is seen, not behind COMMIT.

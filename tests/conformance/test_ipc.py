@@ -27,6 +27,8 @@ UNCLAIMED = {
     (LOGS["memory"], "a_private_address_is_shared_with_nobody"),
     (LOGS["sqlite"], "a_private_address_is_shared_with_nobody"),
     (LOGS["memory"], "a_log_that_was_closed_goes_on"),
+    (LOGS["memory"], "a_durable_outlives_the_log_that_is_closed"),
+    (LOGS["memory"], "a_schedule_outlives_its_bus"),
 }
 """What a bus between processes, and a log in memory, do not claim."""
 

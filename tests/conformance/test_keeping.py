@@ -17,6 +17,8 @@ CASES = [
 
 UNCLAIMED = {
     ("memory:{name}", "a_log_that_was_closed_goes_on"),
+    ("memory:{name}", "a_durable_outlives_the_log_that_is_closed"),
+    ("memory:{name}", "a_schedule_outlives_its_bus"),
     *((case.log, "a_private_address_is_shared_with_nobody") for case in CASES),
 }
 

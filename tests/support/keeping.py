@@ -13,6 +13,10 @@ from urllib.parse import quote
 from hms_bus.abc import (
     Capability,
     Codec,
+    Consumer,
+    ConsumingLog,
+    Durable,
+    DurableInfo,
     EventLog,
     Expect,
     Head,
@@ -119,6 +123,24 @@ class Kept:
         except QueueFullError as error:
             error.keep_at(receipt.position or 0)
             raise
+
+    def consume(self, durable: Durable) -> AbstractAsyncContextManager[Consumer]:
+        self._check_open()
+        return self._consuming.consume(durable)
+
+    async def durables(self) -> list[DurableInfo]:
+        return await self._consuming.durables()
+
+    async def forget(self, name: str) -> None:
+        await self._consuming.forget(name)
+
+    async def redrive(self, name: str, positions: Sequence[int]) -> None:
+        await self._consuming.redrive(name, positions)
+
+    @property
+    def _consuming(self) -> ConsumingLog:
+        assert isinstance(self.log, ConsumingLog)
+        return self.log
 
     def read(self, selector: Selector, *, follow: bool = False) -> AsyncIterator[Record]:
         self._check_open()

@@ -19,6 +19,7 @@ from hms_bus.testing.conformance import (
     causality,
     codecs,
     delivery,
+    durables,
     envelopes,
     failures,
     groups,
@@ -29,9 +30,11 @@ from hms_bus.testing.conformance import (
     payloads,
     queues,
     reading,
+    redelivery,
     refusals,
     requests,
     scatter,
+    schedules,
     streams,
 )
 from hms_bus.testing.conformance.apart import Line, Worker
@@ -41,7 +44,8 @@ from hms_bus.testing.conformance.suite import CHECKS, REFUSALS, Check
 
 _MODULES = (
     delivery, patterns, payloads, envelopes, causality, queues, groups, requests, failures, streams,
-    scatter, lifecycle, logged, appending, integrity, reading, codecs, refusals,
+    scatter, lifecycle, logged, appending, integrity, reading, durables,
+    redelivery, schedules, codecs, refusals,
 )  # fmt: skip
 """Importing them fills `CHECKS`; this is the order in which a reader should meet failures."""
 

@@ -94,6 +94,19 @@ async def following_is_refused(subject: Subject) -> None:
             await follow(log, limit=1)
 
 
+@refusal_of("log-durable")
+async def durables_are_refused(subject: Subject) -> None:
+    """Opening a bus with a durable subscription raises UnsupportedError."""
+    bus = subject.bus(log=subject.log_url)
+
+    @bus.subscribe(subject.topic("a"), durable=subject.name)
+    async def handle() -> None: ...
+
+    with raises(UnsupportedError, "a durable subscription"):
+        async with bus:
+            pass
+
+
 @refusal_of("log-verify")
 async def verifying_is_refused(subject: Subject) -> None:
     """`verify` raises UnsupportedError."""

@@ -1,0 +1,384 @@
+"""A durable subscription: what the log hands out is handled, and what became of it is told to it.
+
+Reads from the log only. Nothing is fetched that has no place: what is fetched and not settled
+counts against `max_unacked` and its ack wait runs. How much is fetched ahead follows the handlers:
+one message per lane while they are slow, so that other consumers get their share, and up to
+`max_queue` while they are quick.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from hms_bus.abc import Consumer, ConsumingLog, Delivery, Durable, Settlement
+from hms_bus.bus import context
+from hms_bus.bus.mailbox import Item
+from hms_bus.bus.message import Message
+from hms_bus.bus.middleware import Handler
+from hms_bus.bus.protocol import text_of
+from hms_bus.bus.stats import Counters, SubscriptionStats
+from hms_bus.bus.subscription import Keeper, Options, is_cancelled
+from hms_bus.errors import BusError, EnvironmentFailure, StateError
+from hms_bus.topics import Pattern
+
+logger = logging.getLogger("hms_bus")
+
+_BURST = 256
+"""Messages that a lane handles before it lets the event loop turn, when no handler waits."""
+
+_QUICK_S = 0.05
+"""Handlers that are through with all that was fetched in less get more at once."""
+
+_SLOW_S = 0.5
+
+_PAUSE_S = 1.0
+"""Before a log is asked again that could not be read."""
+
+AckMode = Literal["after", "manual"]
+
+
+class Backoff(Struct, frozen=True, kw_only=True):
+    """How long a message waits that could not be handled.
+
+    `first_s` before the second delivery, `factor` times as long before each further one, at most
+    `max_s`, varied at random by the share `jitter`.
+    """
+
+    first_s: float = 1.0
+    factor: float = 2.0
+    max_s: float = 300.0
+    jitter: float = 0.2
+
+    def delay_s(self, attempt: int) -> float:
+        """Return the wait after the `attempt`-th delivery, counted from 1."""
+        wait_s = min(self.first_s * self.factor ** min(attempt - 1, 1000), self.max_s)
+        return wait_s * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - no secret
+
+
+class Redelivery(Struct, frozen=True, kw_only=True):
+    """What a durable subscription does with its deliveries."""
+
+    ack: AckMode = "after"
+    backoff: Backoff = Backoff()
+
+
+class DurableKeeper(Keeper, Protocol):
+    """The open bus, as far as durable subscriptions need it."""
+
+    def on_delivery_failed(
+        self, subscription: "DurableSubscription", error: BaseException, message: Message
+    ) -> None:
+        """A handler has raised `error`."""
+        ...
+
+
+class DurableSubscription:
+    """The consumer of a durable, and the lanes that handle what it gets."""
+
+    answers = False
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        name: str,
+        options: Options,
+        *,
+        durable: Durable,
+        redelivery: Redelivery,
+        handler: Handler,
+        keeper: DurableKeeper,
+    ) -> None:
+        self.pattern = pattern
+        self.name = name
+        self.options = options
+        self.counters = Counters()
+        self.work = handler
+        self._durable = durable
+        self._redelivery = redelivery
+        self._keeper = keeper
+        self._most = max(min(options.max_queue, durable.max_unacked), 1)
+        self._ahead = min(options.concurrency, self._most)
+        self._queue: deque[Delivery] = deque()
+        self._outcomes: list[Settlement] = []
+        self._settling = False
+        self._in_progress = 0
+        self._fetched_at = 0.0
+        self._lanes: list[asyncio.Task[None]] = []
+        self._takers: deque[asyncio.Future[None]] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._has_outcomes = asyncio.Event()
+        self._scope = AsyncExitStack()
+        self._consumer: Consumer | None = None
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def open(self, log: ConsumingLog) -> None:
+        """Begin to consume. Raises what `hms_bus.abc.ConsumingLog.consume` does."""
+        self._consumer = await self._scope.enter_async_context(log.consume(self._durable))
+        for work in (self._fetch_all, self._settle_all, self._extend_all):
+            task = self._keeper.loop.create_task(
+                work(self._consumer),
+                name=f"{work.__name__} of {self.title}",
+                context=self._keeper.base_context.copy(),
+            )
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Fetch nothing more, and let go of what was not begun: the log gives it to others."""
+        if self._tasks:
+            self._tasks[0].cancel()
+            await asyncio.wait(self._tasks[:1])
+        self._queue.clear()
+        self._note_change()
+
+    async def drained(self) -> None:
+        """Return when nothing is in progress and all that was handled is settled."""
+        while self.load:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def close(self) -> list[Item]:
+        """End at once, cancelling handlers: what they were handling is handed back."""
+        await self.stop()
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        self._lanes.clear()
+        while self._outcomes or self._settling:
+            self._changed.clear()
+            await self._changed.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(BusError):
+            await self._scope.aclose()
+        return []
+
+    # -- what the bus asks ---------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """What errors and the log call this subscription."""
+        return f"{self.pattern.text} ({self.name}, durable {self._durable.name})"
+
+    @property
+    def lanes(self) -> list[asyncio.Task[None]]:
+        """The tasks that handle messages."""
+        return self._lanes
+
+    @property
+    def load(self) -> int:
+        """Fetched and not settled yet."""
+        return len(self._queue) + self._in_progress + len(self._outcomes) + self._settling
+
+    def stats(self) -> SubscriptionStats:
+        """Return the counters as they are now."""
+        counters = self.counters
+        through = counters.handled + counters.failed
+        return SubscriptionStats(
+            pattern=self.pattern.text,
+            handler=self.name,
+            group=self.options.group,
+            queued=len(self._queue),
+            in_progress=self._in_progress,
+            handled=counters.handled,
+            failed=counters.failed,
+            dropped=0,
+            expired=0,
+            mean_handler_s=counters.busy_ns / through / 1e9 if through else 0.0,
+        )
+
+    # -- fetching ------------------------------------------------------------------------------
+
+    async def _fetch_all(self, consumer: Consumer) -> None:
+        while True:
+            room = self._ahead - len(self._queue) - self._in_progress
+            if 2 * room < self._ahead:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            try:
+                deliveries = await consumer.fetch(room)
+            except EnvironmentFailure as error:
+                logger.warning("%s: %s; it is tried again", self.title, error)
+                await asyncio.sleep(_PAUSE_S)
+                if not error.retryable:
+                    logger.error("%s has ended: %s", self.title, error)  # noqa: TRY400 - in words
+                    return
+                continue
+            except StateError:
+                return
+            self._accept(deliveries)
+
+    def _accept(self, deliveries: Sequence[Delivery]) -> None:
+        self._adapt()
+        self._queue.extend(deliveries)
+        loop = self._keeper.loop
+        self._fetched_at = loop.time()
+        needed = min(len(deliveries), self.options.concurrency)
+        while self._takers and needed:
+            needed -= 1
+            taker = self._takers.popleft()
+            if not taker.done():
+                taker.set_result(None)
+        while len(self._lanes) < self.options.concurrency and needed:
+            needed -= 1
+            lane = loop.create_task(
+                self._run(),
+                name=f"lane of {self.title}",
+                context=self._keeper.base_context.copy(),
+            )
+            self._lanes.append(lane)
+
+    def _adapt(self) -> None:
+        """Fetch more at once while that is handled quickly, and less while it is not."""
+        took_s = self._keeper.loop.time() - self._fetched_at
+        if took_s < _QUICK_S:
+            self._ahead = min(2 * self._ahead, self._most)
+        elif took_s > _SLOW_S:
+            self._ahead = max(self._ahead // 2, min(self.options.concurrency, self._most))
+
+    async def _extend_all(self, consumer: Consumer) -> None:
+        """Keep the ack wait of what is only queued from running out."""
+        while True:
+            await asyncio.sleep(self._durable.ack_wait_s / 3)
+            waiting = [
+                Settlement(
+                    position=delivery.record.position, attempt=delivery.attempt, outcome="progress"
+                )
+                for delivery in self._queue
+            ]
+            if waiting:
+                with suppress(BusError):
+                    await consumer.settle(waiting)
+
+    # -- handling ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        queue, loop = self._queue, self._keeper.loop
+        if (task := asyncio.current_task()) is not None:
+            context.lane.set(task)
+        context.deadline.set(None)
+        burst = 0
+        while True:
+            if not queue:
+                self._note_change()
+                taker = loop.create_future()
+                self._takers.append(taker)
+                await taker
+                burst = 0
+                continue
+            delivery = queue.popleft()
+            self._in_progress += 1
+            began = loop.time()
+            try:
+                await self._handle(delivery)
+            finally:
+                self._in_progress -= 1
+                self.counters.busy_ns += int((loop.time() - began) * 1e9)
+                if len(queue) * 2 <= self._ahead:
+                    self._note_change()
+            burst += 1
+            if burst >= _BURST:
+                burst = 0
+                await asyncio.sleep(0)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        record = delivery.record
+        envelope = record.envelope
+        pattern = self.pattern
+        message = Message(
+            envelope,
+            captures=pattern.capture(envelope.topic) if pattern.captures else None,
+            position=record.position,
+            recorded_ns=record.recorded_ns,
+            attempt=delivery.attempt,
+            settle=self._settle_now,
+        )
+        context.cause.set(envelope)
+        try:
+            await self.work(message)
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+            self._failed(error, message)
+        else:
+            self.counters.handled += 1
+            if not message.is_settled and self._redelivery.ack == "after":
+                self._note(message, "ack")
+
+    def _failed(self, error: BaseException, message: Message) -> None:
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise error
+        if is_cancelled(error):
+            raise error
+        self.counters.failed += 1
+        if not message.is_settled:
+            will_never = _will_never_succeed(error)
+            self._note(
+                message,
+                "term" if will_never else "nak",
+                delay_s=0.0 if will_never else self._redelivery.backoff.delay_s(message.attempt),
+                code=error.code if isinstance(error, BusError) else "UNKNOWN",
+                reason=text_of(error),
+            )
+        try:
+            self._keeper.on_delivery_failed(self, error, message)
+        except Exception as failure:  # noqa: BLE001 - a log handler is the user's code, too
+            self._keeper.loop.call_exception_handler(
+                {"message": f"reporting an error of {self.name} failed", "exception": failure}
+            )
+
+    # -- settling ------------------------------------------------------------------------------
+
+    def _note(self, message: Message, outcome: Any, **how: Any) -> None:
+        """Let the settler tell the log what became of a message."""
+        message.is_settled = True
+        self._outcomes.append(
+            Settlement(
+                position=message.position or 0, attempt=message.attempt, outcome=outcome, **how
+            )
+        )
+        self._has_outcomes.set()
+
+    async def _settle_now(self, settlement: Settlement) -> None:
+        if self._consumer is None:
+            raise StateError("the subscription is not open")
+        await self._consumer.settle([settlement])
+
+    async def _settle_all(self, consumer: Consumer) -> None:
+        """Tell the log in batches: while one is under way, the next gathers."""
+        while True:
+            await self._has_outcomes.wait()
+            self._has_outcomes.clear()
+            outcomes, self._outcomes = self._outcomes, []
+            self._settling = True
+            try:
+                await consumer.settle(outcomes)
+            except BusError as error:
+                logger.warning(
+                    "%s: what became of %d messages could not be kept, they will be delivered "
+                    "again: %s",
+                    self.title,
+                    len(outcomes),
+                    error,
+                )
+            finally:
+                self._settling = False
+                self._note_change()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+
+
+def _will_never_succeed(error: BaseException) -> bool:
+    """Whether another delivery would fail in the same way.
+
+    What is closed now may be open when the message comes again.
+    """
+    return isinstance(error, BusError) and not error.retryable and not isinstance(error, StateError)

@@ -1,0 +1,264 @@
+"""Messages that are sent later: kept in the log, sent by whichever bus has it open (ADR 6).
+
+A schedule is a record on `$schedule.<name>` that holds the message. The one consumer of the durable
+`scheduler` defers each record until it is due, sends the message and settles the record. So it
+survives whatever ends, is sent late rather than never, and, since the message has an id that
+follows from the schedule, is kept once however often it is tried.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from hms_bus import jsonformat
+from hms_bus.abc import (
+    Consumer,
+    ConsumingLog,
+    Delivery,
+    Durable,
+    Outcome,
+    Receipt,
+    Selector,
+    Settlement,
+)
+from hms_bus.durations import Duration, parse_duration
+from hms_bus.envelope import Envelope
+from hms_bus.errors import BusError, ConfigError, DurableInUseError, StateError, TopicError
+from hms_bus.ids import format_time, parse_time, stamp
+from hms_bus.topics import check_topic
+
+logger = logging.getLogger("hms_bus")
+
+SCHEDULE = "hms.bus.schedule.v1"
+UNSCHEDULE = "hms.bus.unschedule.v1"
+TOPIC = "$schedule"
+
+SCHEDULER = Durable(
+    name="scheduler", pattern=f"{TOPIC}.>", max_deliveries=None, max_unacked=1_000_000
+)
+
+_STANDBY_S = 5.0
+"""How often a bus looks whether the one that runs the schedules has ended."""
+
+Send = Callable[[Envelope], Awaitable[Receipt]]
+
+
+class Schedule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The payload of a schedule: the message (CloudEvents JSON), and when it is sent.
+
+    Once, at `at` (RFC 3339), or at each time that `cron` names in `timezone`.
+    """
+
+    envelope: Raw
+    at: str | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+
+    def is_nameless(self, topic: str) -> bool:
+        """Whether `topic` was named after the message, so that nothing else is ever kept on it."""
+        return topic == f"{TOPIC}.{jsonformat.decode(bytes(self.envelope)).id}"
+
+    def last_due_ns(self, since_ns: int, now_ns: int) -> int | None:
+        """Return the last time after `since_ns`, up to `now_ns`, at which it was due."""
+        if self.cron is None:
+            due_ns = parse_time(self.at or "")
+            return due_ns if due_ns <= now_ns else None
+        occurrence = next(CronSim(self.cron, self._local(now_ns + 1), reverse=True), None)
+        if occurrence is None or (due_ns := _to_ns(occurrence)) <= since_ns:
+            return None
+        return due_ns
+
+    def next_due_ns(self, now_ns: int) -> int | None:
+        """Return when it is due next, `None` for never again."""
+        if self.cron is None:
+            due_ns = parse_time(self.at or "")
+            return due_ns if due_ns > now_ns else None
+        occurrence = next(CronSim(self.cron, self._local(now_ns)), None)
+        return None if occurrence is None else _to_ns(occurrence)
+
+    def _local(self, time_ns: int) -> datetime:
+        return datetime.fromtimestamp(time_ns / 1e9, _zone(self.timezone))
+
+
+def _to_ns(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e9)
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+async def load_zone(name: str) -> None:
+    """Read the time zone from the disk before it is needed. Raises `ConfigError`."""
+    try:
+        await asyncio.to_thread(_zone, name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigError(f"{name!r} is no time zone: write Europe/Berlin, or UTC") from error
+
+
+def make_schedule(
+    envelope: Envelope,
+    *,
+    delay: Duration | None = None,
+    at: datetime | str | None = None,
+    cron: str | None = None,
+    timezone: str = "UTC",
+) -> Schedule:
+    """Return when `envelope` shall be sent; `load_zone` comes before.
+
+    Raises `ConfigError`, and `EncodeError` for the payload.
+    """
+    given = [name for name, value in (("delay", delay), ("at", at), ("cron", cron)) if value]
+    if len(given) > 1 or (not given and delay is None):
+        raise ConfigError(f"give one of delay=, at=, cron=, not {', '.join(given) or 'none'}")
+    document = Raw(jsonformat.encode(envelope))
+    if cron is not None:
+        _check_cron(cron, timezone)
+        return Schedule(envelope=document, cron=cron, timezone=timezone)
+    due_ns = _moment_ns(at) if at else time.time_ns() + round(parse_duration(delay or 0) * 1e9)
+    due_ns = due_ns // 1000 * 1000
+    return Schedule(envelope=document, at=format_time(due_ns))
+
+
+def _moment_ns(at: datetime | str) -> int:
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ConfigError(f"at={at} has no time zone: use datetime.now(UTC) or .astimezone()")
+        return _to_ns(at)
+    try:
+        return parse_time(at)
+    except ValueError as error:
+        raise ConfigError(f"at={at!r} is no time: write 2026-01-31T12:00:00Z") from error
+
+
+def _check_cron(cron: str, timezone: str) -> None:
+    try:
+        next(CronSim(cron, datetime.now(_zone(timezone))))
+    except (CronSimError, StopIteration) as error:
+        raise ConfigError(
+            f"cron={cron!r}: {error or 'it is never due'}; write '*/5 * * * *' (minute, hour, day, "
+            "month, weekday)"
+        ) from error
+
+
+def schedule_topic(name: str) -> str:
+    """Return the topic of the schedule `name`. Raises `ConfigError` for what is no name."""
+    if "." in name:
+        raise ConfigError(f"{name!r} is no name of a schedule: it has a dot")
+    try:
+        return check_topic(f"{TOPIC}.{name}")
+    except TopicError as error:
+        raise ConfigError(f"{name!r} is no name of a schedule: {error.message}") from error
+
+
+def schedule_record(name: str, source: str, schedule: Schedule | None) -> Envelope:
+    """Return the record that makes a schedule, replaces the one of that name, or ends it."""
+    new_id, now = stamp()
+    return Envelope(
+        id=new_id,
+        source=source,
+        type=UNSCHEDULE if schedule is None else SCHEDULE,
+        topic=schedule_topic(name),
+        time=now,
+        datacontenttype="application/json",
+        data=schedule or {},
+    )
+
+
+class Scheduler:
+    """Sends what is due in `log`, as long as nobody else does."""
+
+    def __init__(self, log: ConsumingLog, send: Send) -> None:
+        self._log = log
+        self._send = send
+        self._seen = 0
+        self._latest: dict[str, int] = {}
+        """The position of the newest record on each topic: it replaces those before, which are
+        settled when they come."""
+
+    async def run(self) -> None:
+        """Run until it is cancelled, or the log is closed."""
+        while True:
+            try:
+                async with self._log.consume(SCHEDULER) as consumer:
+                    await self._serve(consumer)
+            except DurableInUseError:
+                pass  # somebody else runs it, and may end
+            except StateError:
+                return
+            except BusError as error:
+                logger.warning("schedules are not run: %s; it is tried again", error)
+            await asyncio.sleep(_STANDBY_S)
+
+    async def _serve(self, consumer: Consumer) -> None:
+        all_of_them = await self._log.durables()
+        [stands] = [each for each in all_of_them if each.durable.name == SCHEDULER.name]
+        self._latest.clear()
+        self._seen = stands.floor
+        while True:
+            deliveries = await consumer.fetch(100)
+            await self._catch_up()
+            await consumer.settle([await self._decide(delivery) for delivery in deliveries])
+
+    async def _catch_up(self) -> None:
+        """Learn what replaces the records that wait, settled long ago or not delivered yet."""
+        head = (await self._log.head()).position
+        selector = Selector(pattern=SCHEDULER.pattern, first=self._seen + 1, last=head)
+        if self._seen < head:
+            async for record in self._log.read(selector):
+                self._latest[record.envelope.topic] = record.position
+            self._seen = head
+
+    async def _decide(self, delivery: Delivery) -> Settlement:
+        """Send what is due; say when the record shall come again."""
+        record = delivery.record
+        envelope = record.envelope
+        if envelope.type != SCHEDULE or record.position < self._latest.get(envelope.topic, 0):
+            return _said(delivery, "ack")
+        try:
+            schedule = envelope.decode(Schedule)
+            await load_zone(schedule.timezone)
+            now_ns = time.time_ns()
+            due_ns = schedule.last_due_ns(record.recorded_ns, now_ns)
+            if due_ns is not None:
+                await self._send(_due_message(schedule, envelope, due_ns))
+            next_ns = schedule.next_due_ns(now_ns)
+        except BusError as error:
+            logger.error("the schedule %s cannot be run: %s", envelope.topic, error)  # noqa: TRY400
+            if error.retryable:
+                return _said(delivery, "defer", delay_s=_STANDBY_S)
+            return replace(
+                _said(delivery, "term"), code=error.code, reason=f"it cannot be sent: {error}"
+            )
+        if next_ns is None:
+            if schedule.is_nameless(envelope.topic):
+                self._latest.pop(envelope.topic, None)
+            return _said(delivery, "ack")
+        return _said(delivery, "defer", delay_s=max(next_ns - time.time_ns(), 0) / 1e9)
+
+
+def _said(delivery: Delivery, outcome: Outcome, *, delay_s: float = 0.0) -> Settlement:
+    return Settlement(
+        position=delivery.record.position,
+        attempt=delivery.attempt,
+        outcome=outcome,
+        delay_s=delay_s,
+    )
+
+
+def _due_message(schedule: Schedule, record: Envelope, due_ns: int) -> Envelope:
+    """Return the message as it is sent; sending it twice keeps it once."""
+    message = jsonformat.decode(bytes(schedule.envelope))
+    message = message.replace(time=format_time(time.time_ns() // 1000 * 1000))
+    if schedule.cron is None:
+        return message
+    return message.replace(id=f"{record.id}-{due_ns // 1_000_000_000}", causationid=record.id)

@@ -1,0 +1,194 @@
+"""All durables of one open log: who consumes which, and what is asked of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from hms_bus.abc import Durable, DurableInfo, Record, Selector
+from hms_bus.errors import DurableInUseError, TopicError, UsageError
+from hms_bus.log.durable.dead import dead_letter_topic
+from hms_bus.log.durable.engine import Engine, LogConsumer, Shelf
+from hms_bus.log.durable.saved import Saved
+from hms_bus.topics import check_topic, parse_pattern
+
+_FIXED = ("pattern", "group")
+"""What a durable keeps from its beginning to its end."""
+
+
+class Durables:
+    """The durables of the log at `path`, on one event loop."""
+
+    def __init__(self, shelf: Shelf, path: str) -> None:
+        self._shelf = shelf
+        self._path = path
+        self._engines: dict[str, Engine] = {}
+        self._scopes: dict[str, AsyncExitStack] = {}
+        self._changing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def consume(self, durable: Durable) -> AsyncGenerator[LogConsumer]:
+        """See `hms_bus.abc.ConsumingLog.consume`."""
+        _check(durable)
+        async with self._changing:
+            engine = await self._engine_for(durable)
+            consumer = LogConsumer(engine)
+            engine.consumers.add(consumer)
+        try:
+            yield consumer
+        finally:
+            await asyncio.shield(self._leave(durable.name, engine, consumer))
+
+    async def _engine_for(self, durable: Durable) -> Engine:
+        engine = self._engines.get(durable.name)
+        if engine is None:
+            return await self._start(durable)
+        _check_same(engine.cursor.durable, durable)
+        if durable.group is None:
+            raise DurableInUseError(
+                f"the durable {durable.name!r} of {self._path} has a consumer already: give both "
+                "the same group= to share it, or take another name",
+                path=self._path,
+                name=durable.name,
+            )
+        engine.cursor.configure(durable)
+        return engine
+
+    async def _start(self, durable: Durable) -> Engine:
+        async with AsyncExitStack() as scope:
+            scope.enter_context(self._shelf.claim(durable.name))
+            saved = await self._shelf.load(durable.name)
+            is_new = saved is None
+            if saved is None:
+                floor = await self._first_position(durable) - 1
+                saved = Saved(durable=durable, floor=floor, delivered=floor, delivered_ns=0)
+            _check_same(saved.durable, durable)
+            engine = Engine(self._shelf, saved, is_new=is_new)
+            engine.cursor.configure(durable)
+            scope.push_async_callback(engine.stop)
+            await engine.start()
+            await engine.keep()
+            self._engines[durable.name] = engine
+            self._scopes[durable.name] = scope.pop_all()
+        return engine
+
+    async def _leave(self, name: str, engine: Engine, consumer: LogConsumer) -> None:
+        async with self._changing:
+            consumer.close()
+            if not engine.consumers:
+                del self._engines[name]
+                await self._scopes.pop(name).aclose()
+
+    async def _first_position(self, durable: Durable) -> int:
+        """Return the position that a new durable begins with."""
+        if durable.start_ns is not None:
+            selector = Selector(since_ns=durable.start_ns, limit=1)
+            async for batch in self._shelf.read_batches(selector):
+                return batch[0].position
+        if durable.start == "beginning" and durable.start_ns is None:
+            return 1
+        head = (await self._shelf.head()).position
+        if durable.start_ns is not None or isinstance(durable.start, str):
+            return head + 1
+        return durable.start
+
+    async def infos(self) -> list[DurableInfo]:
+        """See `hms_bus.abc.ConsumingLog.durables`."""
+        for engine in list(self._engines.values()):
+            await engine.keep()
+        head = (await self._shelf.head()).position
+        return [
+            engine.info(head)
+            if (engine := self._engines.get(saved.durable.name)) is not None
+            else await self._info(saved, head)
+            for saved in await self._shelf.load_all()
+        ]
+
+    async def _info(self, saved: Saved, head: int) -> DurableInfo:
+        """Return how a durable stands that nobody consumes here."""
+        engine = Engine(self._shelf, saved)
+        await engine.take_up()
+        return engine.info(head)
+
+    async def forget(self, name: str) -> None:
+        """See `hms_bus.abc.ConsumingLog.forget`."""
+        async with self._changing:
+            if name in self._engines:
+                raise DurableInUseError(
+                    f"the durable {name!r} of {self._path} has a consumer: stop it first",
+                    path=self._path,
+                    name=name,
+                )
+            with self._shelf.claim(name):
+                await self._saved(name)
+                await self._shelf.remove(name)
+
+    async def redrive(self, name: str, positions: Sequence[int]) -> None:
+        """See `hms_bus.abc.ConsumingLog.redrive`."""
+        async with self._changing:
+            engine = self._engines.get(name)
+            if engine is not None:
+                await self._redrive(engine, positions)
+                return
+            with self._shelf.claim(name):
+                engine = Engine(self._shelf, await self._saved(name))
+                await engine.start()
+                try:
+                    await self._redrive(engine, positions)
+                finally:
+                    await engine.stop()
+
+    async def _redrive(self, engine: Engine, positions: Sequence[int]) -> None:
+        dead = engine.cursor.dead_positions
+        records: list[Record] = []
+        for position in sorted(set(positions)):
+            if position not in dead:
+                raise UsageError(
+                    f"position {position} is no dead letter of {engine.cursor.durable.name!r} (any "
+                    f"more): `hms-bus dlq ls` lists those that are"
+                )
+            selector = Selector(first=position, last=position)
+            async for batch in self._shelf.read_batches(selector):
+                records += batch
+        await engine.redrive(records)
+
+    async def _saved(self, name: str) -> Saved:
+        saved = await self._shelf.load(name)
+        if saved is None:
+            raise UsageError(
+                f"{self._path} has no durable {name!r}: `hms-bus durable ls` lists them"
+            )
+        return saved
+
+
+def _check(durable: Durable) -> None:
+    """Raise `UsageError` for what no durable can be, `TopicError` for its pattern."""
+    parse_pattern(durable.pattern)
+    try:
+        check_topic(dead_letter_topic(durable.name))
+    except TopicError as error:
+        raise UsageError(f"{durable.name!r} is no name of a durable: {error.message}") from error
+    if "." in durable.name:
+        raise UsageError(f"{durable.name!r} is no name of a durable: it has a dot")
+    if durable.group is not None and not durable.group:
+        raise UsageError("the group's name is empty: leave it out, or name it")
+    if not isinstance(durable.start, str) and durable.start < 1:
+        raise UsageError(f"start is {durable.start}: positions start at 1")
+    for name, value, least in (
+        ("max_deliveries", durable.max_deliveries, 1),
+        ("max_unacked", durable.max_unacked, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}, at least {least} is needed")
+    if not 0 < durable.ack_wait_s < float("inf"):
+        raise UsageError(f"ack_wait_s is {durable.ack_wait_s}: give some seconds")
+
+
+def _check_same(known: Durable, wanted: Durable) -> None:
+    for field in _FIXED:
+        was, is_now = getattr(known, field), getattr(wanted, field)
+        if was != is_now:
+            raise UsageError(
+                f"the durable {known.name!r} exists with {field}={was!r} and was asked for with "
+                f"{is_now!r}: ask for the same, take another name, or remove it with "
+                f"`hms-bus durable rm {known.name}`"
+            )
