@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ipc_durable_cases as durable_cases
 from ipc_writer import KINDS, number, to_frame
 from vector_cases import cbor_, protobuf_
 
@@ -72,6 +73,7 @@ WELCOME: Content = {
         "max_subscriptions": 65535,
         "max_topics": 65536,
         "max_reads": 64,
+        "max_consumers": 256,
         "heartbeat_s": 15.0,
     },
     "log": None,
@@ -118,6 +120,11 @@ def frames() -> Iterator[Frame]:
         ("END", "hub", [("any", "The last frame of a READ.", {"call": 4})]),
         ("STOP", "client", [("any", "No more of this READ.", {"call": 4})]),
         ("MORE", "client", _more()),
+        ("CONSUME", "client", durable_cases.consuming()),
+        ("FETCH", "client", durable_cases.fetches()),
+        ("DELIVERIES", "hub", durable_cases.deliveries()),
+        ("SETTLE", "client", durable_cases.settling()),
+        ("RELEASE", "client", durable_cases.releases()),
         ("SUBSCRIBE", "client", _subscribing()),
         ("UNSUBSCRIBE", "client", _unsubscribing()),
         ("CREDIT", "client", _credit()),
@@ -405,6 +412,7 @@ def _questions() -> Iterator[Row]:
     for op in ("head", "verify", "status", "stop"):
         yield op, "A question.", {"call": 8, "json": {"op": op}}
     yield "verify-against", "A known head.", {"call": 8, "json": {"op": "verify", "expected": HEAD}}
+    yield from durable_cases.questions()
 
 
 def _answers() -> Iterator[Row]:

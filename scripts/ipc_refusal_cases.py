@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ipc_durable_cases as durable_cases
 from ipc_frame_cases import (
     CREATED,
     FULL_QUEUE,
@@ -78,6 +79,23 @@ FIELDS: Mapping[str, Fields] = {
     "END": (CALL,),
     "STOP": (CALL,),
     "MORE": (CALL, ("count", number(1, 4))),
+    "CONSUME": (CALL, ("json", b'{"consumer":1,"name":"a","pattern":"a"}')),
+    "FETCH": (CALL, ("consumer", number(1, 4)), ("limit", number(1, 4))),
+    # With more 0 there might be no entry.
+    "DELIVERIES": (CALL, ("more", b"\1"), *RECORD[:2], ("attempt", number(1, 4)), *RECORD[2:]),
+    "SETTLE": (
+        CALL,
+        ("consumer", number(1, 4)),
+        BIG_NUMBER,
+        ("attempt", number(1, 4)),
+        ("outcome", b"\2"),
+        ("delay", number(0, 8)),
+        ("code-length", number(7, 2)),
+        ("code", b"UNKNOWN"),
+        ("reason-length", number(4, 2)),
+        ("reason", b"busy"),
+    ),
+    "RELEASE": (CALL, ("consumer", number(1, 4)), ("flags", b"\0")),
     "SUBSCRIBE": (CALL, ("json", b'{"subscription":7,"pattern":"a"}')),
     "UNSUBSCRIBE": (CALL, ("subscription", number(7, 4))),
     "CREDIT": (
@@ -92,7 +110,7 @@ FIELDS: Mapping[str, Fields] = {
 }
 """One frame of each kind that can be cut short. What follows FAILED's call may be any bytes."""
 
-EXACT = ("PING", "PONG", "DONE", "END", "STOP", "MORE", "UNSUBSCRIBE")
+EXACT = ("PING", "PONG", "DONE", "END", "STOP", "MORE", "UNSUBSCRIBE", "FETCH", "RELEASE")
 """The kinds whose content has one length."""
 
 OF_BOTH = {"ERROR", "PING", "PONG", "BYE"}
@@ -195,7 +213,7 @@ def _kinds() -> Iterator[IpcRefusal]:
                 sender=sender,
                 stream=frame_of(kind),
             )
-        for kind in (0x00, 0x07, 0x0F, 0x1A, 0x27, 0x2F, 0x34, 0x42, 0x7F):
+        for kind in (0x00, 0x07, 0x0F, 0x1A, 0x2C, 0x2F, 0x34, 0x42, 0x7F):
             yield IpcRefusal(
                 name=f"kind-{kind:02x}-of-{sender}",
                 description="Kinds below 0x80 must be known.",
@@ -232,12 +250,13 @@ def _too_long() -> Iterator[Row]:
         content = b"".join(field for _, field in FIELDS[kind])
         yield "trailing-byte", "One byte too many.", kind, content + b"\0"
         yield "twice", "Its content twice.", kind, content + content
-    for kind in ("PUBLISH", "CALL", "DELIVER", "OFFER", "RETURNED", "APPEND", "RECORDS"):
+    with_envelopes = ("PUBLISH", "CALL", "DELIVER", "OFFER", "RETURNED", "APPEND", "RECORDS")
+    for kind in (*with_envelopes, "DELIVERIES"):
         content = b"".join(field for _, field in FIELDS[kind])
         for size in (1, 3):
             text = "No further envelope begins with so few bytes."
             yield f"{size}-trailing-bytes", text, kind, content + bytes(size)
-    for kind in ("RECEIPTS", "CREDIT"):
+    for kind in ("RECEIPTS", "CREDIT", "SETTLE"):
         content = b"".join(field for _, field in FIELDS[kind])
         yield "trailing-byte", "No further entry has so few.", kind, content + b"\0"
 
@@ -305,6 +324,34 @@ def _entries() -> Iterator[Row]:
         ("4-gib-envelope", "A length is a claim.", record + number(U32, 4) + b"{"),
     ):
         yield name, description, "RECORDS", call + rest
+    delivery = number(1, 8) + number(1, 8) + number(1, 4)
+    for name, description, rest in (
+        ("empty-envelope", "An envelope has a byte.", delivery + number(0, 4)),
+        ("long-envelope", "Longer than the frame.", delivery + number(2, 4) + b"{"),
+        ("4-gib-envelope", "A length is a claim.", delivery + number(U32, 4) + b"{"),
+    ):
+        yield name, description, "DELIVERIES", call + b"\0" + rest
+    yield "more-of-none", "More follows nothing.", "DELIVERIES", call + b"\1"
+    yield from _settlements(call + number(1, 4) + number(1, 8) + number(1, 4))
+    yield "nothing", "At least one.", "FETCH", call + number(1, 4) + number(0, 4)
+
+
+def _settlements(before: bytes) -> Iterator[Row]:
+    """Yield what cannot become of a delivery."""
+    nothing = number(0, 2)
+    texts = nothing + nothing
+    for outcome in (0, 6, 255):
+        content = before + bytes([outcome]) + number(0, 8) + texts
+        yield f"outcome-{outcome}", "1 to 5.", "SETTLE", content
+    for name, delay in (("63-bits", 2**62 + 1), ("64-bits", 2**64 - 1)):
+        content = before + b"\2" + number(delay, 8) + texts
+        yield f"delay-{name}", "At most 2^62 ns.", "SETTLE", content
+    known = before + b"\2" + number(0, 8)
+    for name, code, reason in (("code", b"\xff", b""), ("reason", b"", b"\xed\xa0\x80")):
+        content = known + number(len(code), 2) + code + number(len(reason), 2) + reason
+        yield f"{name}-no-utf-8", "Texts are UTF-8.", "SETTLE", content
+    yield "long-code", "Longer than the frame.", "SETTLE", known + number(9, 2) + nothing
+    yield "long-reason", "Longer than the frame.", "SETTLE", known + nothing + number(9, 2)
 
 
 def _bytes_of_two_values() -> Iterator[Row]:
@@ -312,6 +359,7 @@ def _bytes_of_two_values() -> Iterator[Row]:
         content = number(1, 4) + bytes([value])
         yield f"accepted-{value}", "0 or 1.", "VERDICT", content + document(FULL_QUEUE)
         yield f"more-{value}", "0 or 1.", "ANSWER", content + b"{}"
+        yield f"more-{value}", "0 or 1.", "DELIVERIES", content
 
 
 _BEFORE_JSON: Mapping[str, bytes] = {
@@ -320,6 +368,7 @@ _BEFORE_JSON: Mapping[str, bytes] = {
     "BYE": b"",
     "SUBSCRIBE": number(1, 4),
     "READ": number(1, 4),
+    "CONSUME": number(1, 4),
     "ASK": number(1, 4),
     "ANSWER": number(1, 4) + b"\0",
 }
@@ -361,6 +410,10 @@ def _members() -> Iterator[Row]:
     yield from _of("SUBSCRIBE", subscribe, _wrong_in_subscribe(), required=tuple(subscribe))
     yield from _of("READ", {}, _wrong_in_read())
     yield from _of("ASK", {"op": "verify"}, _wrong_in_ask(), required=("op",))
+    yield from _of("ASK", {}, durable_cases.wrong_in_redrive())
+    consume = {"consumer": 1, "name": "a", "pattern": "a"}
+    wrong = durable_cases.wrong_in_consume()
+    yield from _of("CONSUME", consume, wrong, required=tuple(consume))
     yield from _of("BYE", {}, [("reason-number", {"reason": 5})])
     for kind, text in (("HELLO", b'"\xff"'), ("HELLO", b'"\xed\xa0\x80"')):
         good = document(HELLO).replace(b'"small"', text)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ipc_durable_sessions import durable_sessions
 from ipc_frame_cases import CREATED, HEAD, Content, block, document
 from ipc_steps import Session, Side, Step, any_, failure
 from ipc_writer import to_frame
@@ -16,6 +17,7 @@ def sessions() -> Iterator[Session]:
     yield from _flow()
     yield from _requests()
     yield from _log()
+    yield from durable_sessions()
 
 
 def _opening() -> Iterator[Session]:
@@ -442,6 +444,10 @@ def _log() -> Iterator[Session]:
             writer.fails(2, *nothing),
             writer.says("ASK", call=3, json={"op": "head"}),
             writer.fails(3, *nothing),
+            writer.says("CONSUME", call=4, json={"consumer": 1, "name": "a", "pattern": "a"}),
+            writer.fails(4, *nothing),
+            writer.says("ASK", call=5, json={"op": "durables"}),
+            writer.fails(5, *nothing),
             *writer.is_still_there(),
         ],
     )

@@ -131,6 +131,33 @@ def _records(content: Content) -> bytes:
     return b"".join(parts)
 
 
+def _fetch(content: Content) -> bytes:
+    return _call(content) + number(content["consumer"], 4) + number(content["limit"], 4)
+
+
+def _deliveries(content: Content) -> bytes:
+    parts = [_call(content), number(content["more"], 1)]
+    for entry in content["entries"]:
+        envelope = octets(entry["envelope"])
+        parts += (number(entry["position"], 8), number(entry["recorded"], 8))
+        parts += (number(entry["attempt"], 4), number(len(envelope), 4), envelope)
+    return b"".join(parts)
+
+
+def _settle(content: Content) -> bytes:
+    parts = [_call(content), number(content["consumer"], 4)]
+    for entry in content["entries"]:
+        code, reason = entry["code"].encode(), entry["reason"].encode()
+        parts += (number(entry["position"], 8), number(entry["attempt"], 4))
+        parts += (number(entry["outcome"], 1), number(entry["delay"], 8))
+        parts += (number(len(code), 2), code, number(len(reason), 2), reason)
+    return b"".join(parts)
+
+
+def _release(content: Content) -> bytes:
+    return _call(content) + number(content["consumer"], 4) + number(content["flags"], 1)
+
+
 def _more(content: Content) -> bytes:
     return _call(content) + number(content["count"], 4)
 
@@ -175,6 +202,11 @@ KINDS: Mapping[str, tuple[int, Callable[[Content], bytes]]] = {
     "END": (0x24, _call),
     "STOP": (0x25, _call),
     "MORE": (0x26, _more),
+    "CONSUME": (0x27, _call_and_json),
+    "FETCH": (0x28, _fetch),
+    "DELIVERIES": (0x29, _deliveries),
+    "SETTLE": (0x2A, _settle),
+    "RELEASE": (0x2B, _release),
     "SUBSCRIBE": (0x30, _call_and_json),
     "UNSUBSCRIBE": (0x31, _unsubscribe),
     "CREDIT": (0x32, _credit),

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from hms_bus.errors import FrameError, TopicError
 from hms_bus.hub.desk import Desk
+from hms_bus.hub.durables import Durables
 from hms_bus.hub.peer import Peer
 from hms_bus.hub.questions import Questions
 from hms_bus.hub.subscriptions import Subscription, Wait
 from hms_bus.ipc import frames, session
+from hms_bus.ipc.durables import Consume
 from hms_bus.ipc.failures import read_failure, to_failure
 from hms_bus.ipc.session import Failure, Hello, Offer, Subscribe, agree
 from hms_bus.topics import parse_pattern
@@ -20,7 +22,8 @@ class Conversation:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self._questions = Questions(desk)
+        self._durables = Durables(desk)
+        self._questions = Questions(desk, self._durables)
         self._handlers: dict[int, Callable[[Peer, bytes], None]] = {
             frames.CALL: self._publish_and_answer,
             frames.CREDIT: self._credit,
@@ -32,6 +35,10 @@ class Conversation:
             frames.READ: self._read,
             frames.STOP: self._stop,
             frames.MORE: self._more,
+            frames.CONSUME: self._consume,
+            frames.FETCH: self._durables.fetch,
+            frames.SETTLE: self._durables.settle,
+            frames.RELEASE: self._durables.release,
             frames.ASK: self._ask,
             frames.PING: self._ping,
             frames.PONG: self._pong,
@@ -162,13 +169,20 @@ class Conversation:
         self._questions.read(peer, call, session.from_json(content[5:], session.Read))
 
     def _stop(self, peer: Peer, content: bytes) -> None:
-        if reading := peer.readings.get(frames.read_call(content)):
+        call = frames.read_call(content)
+        if reading := peer.readings.get(call):
             reading.stop()
+        else:
+            self._durables.stop(peer, call)
 
     def _more(self, peer: Peer, content: bytes) -> None:
         call, count = frames.read_pair(content)
         if reading := peer.readings.get(call):
             reading.grant(count)
+
+    def _consume(self, peer: Peer, content: bytes) -> None:
+        call = frames.read_u32(content)
+        self._durables.consume(peer, call, session.from_json(content[5:], Consume))
 
     def _ask(self, peer: Peer, content: bytes) -> None:
         call = frames.read_u32(content)

@@ -69,6 +69,7 @@ class Desk:
             max_subscriptions=limits.max_subscriptions,
             max_topics=limits.max_topics,
             max_reads=limits.max_reads,
+            max_consumers=limits.max_consumers,
             heartbeat_s=limits.heartbeat_s,
         )
         self.max_client_bytes = limits.max_client_bytes
@@ -83,6 +84,8 @@ class Desk:
         self.parted = asyncio.Event()
         """Set when the hub ends and no client has anything more to say."""
         self.deserted.set()
+        self.settling: set[asyncio.Task[None]] = set()
+        """The settlements that are under way."""
         self.settings = settings
         self._secret = secret
         self._audit = audit
@@ -266,8 +269,14 @@ class Desk:
             self.parted.set()
 
     async def _part(self, peer: Peer) -> None:
-        await self.journal.settled()
+        await self.settled()
         self._let_go(peer)
+
+    async def settled(self) -> None:
+        """Return when all that was appended or settled before has been answered."""
+        await self.journal.settled()
+        if self.settling:
+            await asyncio.wait(set(self.settling))
 
     @staticmethod
     def _let_go(peer: Peer) -> None:

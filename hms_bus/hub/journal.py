@@ -5,7 +5,6 @@ came, and delivered after the commit in the order of positions.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Hashable, Sequence
 from contextlib import AsyncExitStack
@@ -15,14 +14,13 @@ from hms_bus import plugins
 from hms_bus.abc import EventLog, Receipt, Selector
 from hms_bus.errors import BusError, DecodeError, FrameError, UsageError
 from hms_bus.hub.appending import Appending, read_append
+from hms_bus.hub.failing import failure_of
 from hms_bus.hub.seams import Client
 from hms_bus.hub.switchboard import Switchboard
 from hms_bus.ids import stamp
 from hms_bus.ipc import frames
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Failure, LogInfo
-
-logger = logging.getLogger("hms_bus.hub")
 
 _MAX_TOGETHER = 1000
 """Envelopes that one commit takes at most, unless an APPEND alone has more."""
@@ -184,9 +182,8 @@ class Journal:
                 await asyncio.gather(*(self._append([appending]) for appending in batch))
                 return
             self._fail(batch, to_failure(error))
-        except Exception as error:
-            logger.exception("the log has failed")
-            self._fail(batch, _bug(error))
+        except Exception as error:  # noqa: BLE001 - a bug in here fails a batch, not the hub
+            self._fail(batch, failure_of(error, "the log"))
         else:
             self._deliver(batch, receipts)
         self._switchboard.flush()
@@ -211,9 +208,8 @@ class Journal:
             count = len(appending.envelopes)
             try:
                 appending.deliver(self._switchboard, receipts[at : at + count])
-            except Exception as error:
-                logger.exception("what was appended could not be delivered")
-                appending.fail(_bug(error))
+            except Exception as error:  # noqa: BLE001 - of one APPEND
+                appending.fail(failure_of(error, "to deliver what was appended"))
             at += count
 
     # -- how much is under way -----------------------------------------------------------------
@@ -237,10 +233,6 @@ class Journal:
 
     def _most_uncommitted(self) -> int:
         return _FEW_UNCOMMITTED if self._switchboard.is_overfull else _MAX_UNCOMMITTED
-
-
-def _bug(error: Exception) -> Failure:
-    return Failure(code="INTERNAL", message=f"{type(error).__name__}: {error}")
 
 
 _OF_ONE = (DecodeError, UsageError)

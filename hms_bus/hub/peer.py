@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from hms_bus.errors import Action, FrameError
+from hms_bus.hub.consuming import Consuming
 from hms_bus.hub.reads import Reading
 from hms_bus.hub.refusals import What
 from hms_bus.hub.rights import Rights
@@ -85,6 +86,7 @@ class Peer(asyncio.BufferedProtocol):
         """What takes the frames of this client: it depends on what was said before."""
         self._uncongested: list[asyncio.Future[None]] = []
         self._reads: dict[int, Reading] = {}
+        self.consumers: dict[int, Consuming] = {}
         self.answering: set[asyncio.Task[None]] = set()
         """The questions of this client that are being answered."""
         self._denied: set[bytes] = set()
@@ -183,6 +185,8 @@ class Peer(asyncio.BufferedProtocol):
         self._out.clear()
         for reading in list(self._reads.values()):
             reading.stop()
+        for consuming in list(self.consumers.values()):
+            consuming.leave()
         self.is_congested = False
         for waiter in self._uncongested:
             if not waiter.done():
@@ -399,6 +403,7 @@ class Peer(asyncio.BufferedProtocol):
                 }
                 for sub in self.subscriptions.values()
             ],
+            "consumers": [consuming.describe() for consuming in self.consumers.values()],
         }
 
 

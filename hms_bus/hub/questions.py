@@ -10,6 +10,7 @@ from msgspec import to_builtins
 from hms_bus.abc import EventLog, Head
 from hms_bus.errors import Action, BusError, ConfigError, FrameError, UsageError
 from hms_bus.hub.desk import Desk
+from hms_bus.hub.durables import Durables
 from hms_bus.hub.journal import NO_LOG
 from hms_bus.hub.peer import Peer
 from hms_bus.hub.reads import Reading, selector_of
@@ -29,8 +30,9 @@ Work = Callable[[], Coroutine[Any, Any, Any]]
 class Questions:
     """Answers READ and ASK."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, durables: Durables) -> None:
         self._desk = desk
+        self._durables = durables
 
     def read(self, peer: Peer, call: int, wanted: Read) -> None:
         """Begin to send records."""
@@ -70,7 +72,7 @@ class Questions:
         match ask.op:
             case "status":
                 self._begin_answer(peer, call, partial(status_of, self._desk))
-            case "head" | "verify":
+            case "head" | "verify" | "durables" | "forget" | "redrive":
                 if (log := self._desk.journal.log) is None:
                     peer.fail(call, NO_LOG)
                     return
@@ -116,9 +118,20 @@ class Questions:
         peer.send_frame(frames.call_frame(frames.ANSWER, call, bytes([more]), content))
 
     async def _of_log(self, log: EventLog, peer: Peer, call: int, ask: Ask) -> dict[str, Any]:
-        if ask.op == "head":
-            return to_builtins(_head_info(await log.head()))
+        match ask.op:
+            case "head":
+                return to_builtins(_head_info(await log.head()))
+            case "verify":
+                return await self._verify(log, peer, call, ask)
+            case "durables":
+                *others, last = await self._durables.list_all(peer, log)
+                for each in others:
+                    self._reply(peer, call, each, more=True)
+                return last
+            case _:
+                return await self._durables.change(peer, log, ask)
 
+    async def _verify(self, log: EventLog, peer: Peer, call: int, ask: Ask) -> dict[str, Any]:
         def progress(done: int, total: int) -> None:
             self._reply(peer, call, {"done": done, "total": total}, more=True)
             peer.flush()

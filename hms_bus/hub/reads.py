@@ -1,7 +1,6 @@
 """One client reading the hub's log: records in the order of positions, as fast as it takes them."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import cache
@@ -9,13 +8,11 @@ from typing import Final
 
 from hms_bus import plugins
 from hms_bus.abc import Codec, EventLog, Record, Selector
-from hms_bus.errors import BusError, ConfigError, FrameError, StateError
+from hms_bus.errors import ConfigError, FrameError, StateError
+from hms_bus.hub.failing import failure_of
 from hms_bus.hub.seams import Client
 from hms_bus.ipc import frames, session
-from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Failure, Read
-
-logger = logging.getLogger("hms_bus.hub")
 
 CODECS: Final = ("json", "cbor", "protobuf")
 """What the hub reads and writes."""
@@ -39,7 +36,7 @@ class Reading:
         self._wanted = wanted
         self._credit = wanted.credit
         self._more = asyncio.Event()
-        self._encode = _codec(wanted.codec or peer.codecs[0]).encode
+        self._encode = codec_of(wanted.codec or peer.codecs[0]).encode
         self._task = asyncio.get_running_loop().create_task(self._send_all())
         self._task.add_done_callback(self._end)
 
@@ -109,7 +106,8 @@ class Reading:
 _known_codec = cache(plugins.get_codec)
 
 
-def _codec(name: str) -> Codec:
+def codec_of(name: str) -> Codec:
+    """Return the codec that a client names. Raises `ConfigError` for one the hub does not know."""
     # Looking for others would search all that is installed, at the word of a client.
     if name not in CODECS:
         raise ConfigError(f"the hub writes {', '.join(CODECS)}, not {name!r:.40}")
@@ -120,10 +118,7 @@ def _failure_of(error: BaseException | None) -> Failure | None:
     """Return what a READ that ended with `error` is answered with; `None`: it has just ended."""
     if error is None or isinstance(error, StateError):
         return None  # the log was closed: the hub ends
-    if isinstance(error, BusError):
-        return to_failure(error)
-    logger.error("a READ has failed: %r", error, exc_info=error)
-    return Failure(code="INTERNAL", message=f"{type(error).__name__}: {error}")
+    return failure_of(error, "a READ")
 
 
 def selector_of(wanted: Read) -> Selector:

@@ -113,7 +113,7 @@ async def _drain(desk: Desk) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
             await desk.parted.wait()
-    await desk.journal.settled()
+    await desk.settled()
     desk.end_all()
     with suppress(TimeoutError):
         async with asyncio.timeout(_LAST_WORDS_S):

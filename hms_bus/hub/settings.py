@@ -50,7 +50,8 @@ class HubLimits(Struct, frozen=True, kw_only=True):
     """What a hub holds at most.
 
     For each client: `max_frame` bytes in a frame (1 KiB to 4 GiB), `max_subscriptions`,
-    `max_topics` addresses with a window, `max_reads` of the log at once, `max_window` messages
+    `max_topics` addresses with a window, `max_reads` of the log and
+    `max_consumers` of durables at once, `max_window` messages
     that it may send to an address before the hub has said that there is room for more, and
     `max_client_bytes` that wait for it. For all together: `max_clients`, and `max_bytes` that wait.
 
@@ -62,6 +63,7 @@ class HubLimits(Struct, frozen=True, kw_only=True):
     max_subscriptions: _Subscriptions = 65_535
     max_topics: _AtLeastOne = 65_536
     max_reads: _AtLeastOne = 64
+    max_consumers: _AtLeastOne = 256
     max_window: _AtLeastOne = 1024
     max_client_bytes: _AtLeastOne = 64 * 2**20
     max_bytes: _AtLeastOne = 2**30

@@ -10,6 +10,7 @@ from hms_bus.errors import (
     ConnectError,
     DecodeError,
     DeniedError,
+    DurableInUseError,
     EncodeError,
     FrameError,
     LogCorruptError,
@@ -47,6 +48,7 @@ _CODES: dict[str, StatusCode] = {
     "no-hello": "FAILED_PRECONDITION",
     "closing": "UNAVAILABLE",
     "unsupported": "UNIMPLEMENTED",
+    "usage": "INVALID_ARGUMENT",
 }
 """Reasons that say more than their error."""
 
@@ -60,6 +62,8 @@ def _describe(error: BusError) -> tuple[str, dict[str, Any]]:
     for kind, reason, facts in _REASONS:
         if isinstance(error, kind):
             return reason, {fact: getattr(error, fact) for fact in facts}
+    if type(error) is UsageError:
+        return "usage", {}
     if isinstance(error, UsageError):
         return "unsupported", {"what": str(error), "where": ""}
     return "internal", {}
@@ -83,6 +87,8 @@ def _facts_of(error: LogError) -> dict[str, Any]:
         return {"holder": error.holder}
     if isinstance(error, LogCorruptError):
         return {"position": error.position}
+    if isinstance(error, DurableInUseError):
+        return {"name": error.name}
     return {}
 
 
@@ -128,6 +134,9 @@ def _log(failure: Failure, url: str) -> BusError:
         case "LogCorruptError":
             position: int | None = failure.details["position"]
             return LogCorruptError(failure.message, path=path, position=position)
+        case "DurableInUseError":
+            name: str = failure.details["name"]
+            return DurableInUseError(failure.message, path=path, name=name)
         case "LogFormatError":
             return LogFormatError(failure.message, path=path)
         case _:
@@ -164,6 +173,11 @@ def _denied(failure: Failure, url: str) -> BusError:
     return DeniedError(action=details["action"], topic=details["topic"], name=details["name"])
 
 
+def _usage(failure: Failure, url: str) -> BusError:
+    del url
+    return UsageError(failure.message)
+
+
 def _no_log(failure: Failure, url: str) -> BusError:
     return StateError(f"{url}: {failure.message}")
 
@@ -176,6 +190,7 @@ _REBUILT: dict[str, Callable[[Failure, str], BusError]] = {
     "bad-topic": _bad_topic,
     "bad-envelope": _bad_envelope,
     "unsupported": _unsupported,
+    "usage": _usage,
     "no-log": _no_log,
     "denied": _denied,
     "unauthenticated": _refused,

@@ -72,6 +72,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_subscriptions: _U63 = 2**16 - 1
     max_topics: _U63 = 65_536
     max_reads: _U63 = 64
+    max_consumers: _U63 = 256
     heartbeat_s: _Positive = 15.0
 
 
@@ -159,6 +160,8 @@ class Ask(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     op: str
     expected: HeadInfo | None = None
+    name: str | None = None
+    positions: list[_U63] = []
 
 
 _encode = msgspec.json.Encoder().encode

@@ -19,6 +19,7 @@ LIMITS: dict[str, Any] = {
     "max_subscriptions": 100,
     "max_topics": 100,
     "max_reads": 10,
+    "max_consumers": 10,
     "heartbeat_s": 15.0,
 }
 HUB: dict[str, Any] = {

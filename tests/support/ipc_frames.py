@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hms_bus.abc import Settlement
 from hms_bus.errors import FrameError
-from hms_bus.ipc import frames, session
+from hms_bus.ipc import durables, frames, session
 from hms_bus.ipc.failures import read_failure
 from hms_bus.ipc.frames import FrameReader
 from tests.support.ipc_vectors import Content
@@ -171,6 +172,41 @@ def _records(name: str, content: bytes) -> Frame:
     return Frame(kind=name, content={"call": call, **read.content})
 
 
+def _fetch(name: str, content: bytes) -> Frame:
+    return _members(name, ("call", "consumer", "limit"), durables.read_fetch(content))
+
+
+def _release(name: str, content: bytes) -> Frame:
+    return _members(name, ("call", "consumer", "flags"), durables.read_release(content))
+
+
+def _members(name: str, members: tuple[str, ...], values: tuple[int, ...]) -> Frame:
+    return Frame(kind=name, content=dict(zip(members, values, strict=True)))
+
+
+def _deliveries(name: str, content: bytes) -> Frame:
+    call, more, found = durables.read_deliveries(content)
+    members = ("position", "recorded", "attempt", "envelope")
+    entries = [dict(zip(members, entry, strict=True)) for entry in found]
+    return Frame(kind=name, content={"call": call, "more": int(more), "entries": entries})
+
+
+def _settle(name: str, content: bytes) -> Frame:
+    call, consumer, settlements = durables.read_settle(content)
+    entries = [
+        {
+            "position": settled.position,
+            "attempt": settled.attempt,
+            "outcome": durables.OUTCOMES.index(settled.outcome) + 1,
+            "delay": round(settled.delay_s * 10**9),
+            "code": settled.code,
+            "reason": settled.reason,
+        }
+        for settled in settlements
+    ]
+    return Frame(kind=name, content={"call": call, "consumer": consumer, "entries": entries})
+
+
 def _credit(name: str, content: bytes) -> Frame:
     return _entries(name, ("subscription", "credit", "handled"), frames.read_credit(content))
 
@@ -197,6 +233,7 @@ _STRUCTS: Mapping[str, type[Struct]] = {
     "BYE": session.Farewell,
     "SUBSCRIBE": session.Subscribe,
     "READ": session.Read,
+    "CONSUME": durables.Consume,
     "ASK": session.Ask,
 }
 _OPENINGS: Mapping[str, Mapping[int, str]] = {
@@ -220,6 +257,10 @@ NAMES: Mapping[str, Mapping[int, str]] = {
         frames.READ: "READ",
         frames.STOP: "STOP",
         frames.MORE: "MORE",
+        frames.CONSUME: "CONSUME",
+        frames.FETCH: "FETCH",
+        frames.SETTLE: "SETTLE",
+        frames.RELEASE: "RELEASE",
         frames.SUBSCRIBE: "SUBSCRIBE",
         frames.UNSUBSCRIBE: "UNSUBSCRIBE",
         frames.CREDIT: "CREDIT",
@@ -236,6 +277,7 @@ NAMES: Mapping[str, Mapping[int, str]] = {
         frames.RECEIPTS: "RECEIPTS",
         frames.RECORDS: "RECORDS",
         frames.END: "END",
+        frames.DELIVERIES: "DELIVERIES",
         frames.GONE: "GONE",
         frames.ANSWER: "ANSWER",
     },
@@ -265,6 +307,11 @@ _CONTENTS: Mapping[str, Callable[[str, bytes], Frame]] = {
     "END": _only_call,
     "STOP": _only_call,
     "MORE": _pair,
+    "CONSUME": _call_json,
+    "FETCH": _fetch,
+    "DELIVERIES": _deliveries,
+    "SETTLE": _settle,
+    "RELEASE": _release,
     "SUBSCRIBE": _call_json,
     "UNSUBSCRIBE": _pair,
     "CREDIT": _credit,
@@ -343,13 +390,37 @@ def _write_append(kind: str, content: Content) -> bytes:
     return frames.append(content["call"], content["flags"], content["expect"], blocks)
 
 
+def _write_settle(kind: str, content: Content) -> bytes:
+    del kind
+    entries = [
+        durables.settlement(
+            Settlement(
+                position=entry["position"],
+                attempt=entry["attempt"],
+                outcome=durables.OUTCOMES[int(entry["outcome"]) - 1],
+                delay_s=entry["delay"] / 10**9,
+                code=entry["code"],
+                reason=entry["reason"],
+            )
+        )
+        for entry in content["entries"]
+    ]
+    return durables.settle(content["call"], content["consumer"], entries)
+
+
+def _write_deliveries(kind: str, content: Content) -> bytes:
+    del kind
+    entries = [tuple(entry.values()) for entry in content["entries"]]
+    return durables.deliveries(content["call"], entries, more=bool(content["more"]))
+
+
 def _entries_of(content: Content) -> list[tuple[Any, Any, Any]]:
     return [tuple(entry.values()) for entry in content["entries"]]
 
 
 _WRITERS: Mapping[str, Callable[[str, Content], bytes]] = {
     **dict.fromkeys(("HELLO", "WELCOME", "ERROR", "BYE"), _write_json),
-    **dict.fromkeys(("FAILED", "READ", "SUBSCRIBE", "ASK"), _write_json),
+    **dict.fromkeys(("FAILED", "READ", "CONSUME", "SUBSCRIBE", "ASK"), _write_json),
     **dict.fromkeys(("PING", "PONG"), _write_bytes),
     **dict.fromkeys(("PUBLISH", "CALL", "DELIVER", "OFFER", "RETURNED"), _write_messages),
     **dict.fromkeys(("MORE", "UNSUBSCRIBE"), _write_pair),
@@ -361,6 +432,10 @@ _WRITERS: Mapping[str, Callable[[str, Content], bytes]] = {
     "APPEND": _write_append,
     "RECEIPTS": lambda _, content: frames.receipts(_entries_of(content)),
     "RECORDS": lambda _, content: frames.records(content["call"], _entries_of(content)),
+    "FETCH": lambda _, content: durables.fetch(*content.values()),
+    "DELIVERIES": _write_deliveries,
+    "SETTLE": _write_settle,
+    "RELEASE": lambda _, content: durables.release(*content.values()),
     "CREDIT": lambda _, content: frames.credit(_entries_of(content)),
     "ANSWER": lambda kind, content: frames.answer(
         content["call"], _to_json(kind, content["json"]), more=bool(content["more"])

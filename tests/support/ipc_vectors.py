@@ -11,7 +11,7 @@ from typing import Any, cast
 from tests.support.vectors import VECTORS, to_bytes
 
 Content = dict[str, Any]
-LONG_NUMBERS = {"expect", "position", "recorded"}
+LONG_NUMBERS = {"expect", "position", "recorded", "delay"}
 
 
 @dataclass(frozen=True, kw_only=True)

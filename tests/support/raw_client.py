@@ -10,7 +10,8 @@ from typing import Any, Self
 import msgspec
 
 from hms_bus import plugins
-from hms_bus.ipc import frames
+from hms_bus.abc import Settlement
+from hms_bus.ipc import durables, frames
 from hms_bus.ipc.frames import FrameReader
 from tests.support.events import event
 from tests.support.ipc_frames import MAX_FRAME, Frame, read_frame
@@ -91,6 +92,31 @@ def stop(number: int) -> bytes:
 
 def more(number: int, count: int) -> bytes:
     return frames.call_frame(frames.MORE, number, frames.U32.pack(count))
+
+
+def consume(number: int, pattern: str = ">", *, consumer: int = 1, **members: Any) -> bytes:
+    """Return a CONSUME of the durable `d`, unless `name` says another one."""
+    content = {"consumer": consumer, "name": "d", "pattern": pattern} | members
+    return frames.call_frame(frames.CONSUME, number, to_json(**content))
+
+
+def fetch(number: int, limit: int = 100, *, consumer: int = 1) -> bytes:
+    return durables.fetch(number, consumer, limit)
+
+
+def settle(number: int, *settled: tuple[int, int, str], consumer: int = 1) -> bytes:
+    """Return a SETTLE of `(position, attempt, outcome)`, with all else as it is by default."""
+    entries = [
+        durables.settlement(
+            msgspec.convert({"position": p, "attempt": a, "outcome": outcome}, Settlement)
+        )
+        for p, a, outcome in settled
+    ]
+    return durables.settle(number, consumer, entries)
+
+
+def release(number: int, flags: int = 0, *, consumer: int = 1) -> bytes:
+    return durables.release(number, consumer, flags)
 
 
 def ask(number: int, op: str, **members: Any) -> bytes:
@@ -210,6 +236,16 @@ class RawClient:
             frame = await self.expect("DELIVER")
             got += frame.content["messages"]["envelopes"]
         assert len(got) == count
+        return got
+
+    async def deliveries(self, number: int) -> list[tuple[int, int]]:
+        """Return `(position, attempt)` of all that answers a FETCH."""
+        got: list[tuple[int, int]] = []
+        is_over = False
+        while not is_over:
+            frame = await self.expect("DELIVERIES", call=number)
+            got += [(entry["position"], entry["attempt"]) for entry in frame.content["entries"]]
+            is_over = not frame.content["more"]
         return got
 
     async def round_trip(self) -> None:

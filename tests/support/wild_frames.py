@@ -8,7 +8,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from hms_bus.ipc import frames
+from hms_bus.ipc import durables, frames
+from hms_bus.ipc.durables import OUTCOMES
 from tests.support import raw_client as raw
 from tests.support.ipc_vectors import load_frames, load_refused_streams, load_sessions
 
@@ -245,8 +246,14 @@ class Wild:
             lambda: raw.credit(u32(), u32(), u32()),
             lambda: raw.unsubscribe(u32(), u32()),
             self._read,
+            *[self._consume] * 2,
+            lambda: raw.fetch(u32(), u32(), consumer=u32()),
+            lambda: raw.settle(u32(), (u32(), u32(), chance.choice(OUTCOMES)), consumer=u32()),
+            lambda: raw.release(u32(), chance.choice((0, 1, 255)), consumer=u32()),
             lambda: chance.choice((raw.stop(u32()), raw.more(u32(), u32()))),
             lambda: raw.ask(u32(), chance.choice(("head", "verify", "status", "", "morse"))),
+            lambda: raw.ask(u32(), chance.choice(("durables", "forget")), name="d"),
+            lambda: raw.ask(u32(), "redrive", name="d", positions=[u32()]),
             lambda: frames.verdict(u32(), chance.choice((None, b"{}", b'{"code":"X"}', b"["))),
             lambda: frames.frame(frames.FORGET, chance.choice((b"", b"fuzz.a", b"\xff"))),
             lambda: chance.choice((raw.PING, frames.frame(frames.PONG, b"12345678"))),
@@ -269,6 +276,7 @@ class Wild:
             lambda: frames.receipts([(u32(), u32(), chance.choice((0, 1, 2, 3)))]),
             lambda: frames.records(u32(), [(u32(), u32(), each) for each in self._documents("x")]),
             lambda: frames.call_frame(frames.END, u32()),
+            self._deliveries,
             lambda: frames.answer(u32(), chance.choice((b"{}", b"[", b"3")), more=u32() % 2 == 0),
             lambda: chance.choice((raw.PING, frames.frame(frames.PING, b"1"), raw.bye())),
             lambda: chance.choice(FRAMES["hub"]),
@@ -294,6 +302,26 @@ class Wild:
     def _deliver(self) -> bytes:
         numbers = [self._u32() for _ in range(self.chance.choice((1, 1, 2, 0)))]
         return _framed(frames.deliver_head(numbers) + self._block())
+
+    def _consume(self) -> bytes:
+        members = {
+            "name": self.chance.choice(("d", "e", *_TEXTS)),
+            "group": self.chance.choice(("g", "")),
+            "start": self.chance.choice(("beginning", "end", 7)),
+            "start_ns": self._u32(),
+            "ack_wait_s": self.chance.choice((0.001, 30, 1e9)),
+            "max_deliveries": self._u32(),
+            "max_unacked": self._u32() or 1,
+            "codec": self.chance.choice(("json", "cbor", "morse")),
+        }
+        chosen = self.chance.sample(sorted(members), self.chance.randrange(4))
+        more = {name: members[name] for name in chosen}
+        return raw.consume(self._u32(), self._pattern(), consumer=self._u32(), **more)
+
+    def _deliveries(self) -> bytes:
+        entries = [(self._u32(), self._u32(), self._u32(), each) for each in self._documents("x")]
+        more = self.chance.choice((True, False, False))
+        return durables.deliveries(self._u32(), entries, more=more)
 
     def _read(self) -> bytes:
         members = {

@@ -71,6 +71,12 @@ class Calls:
         if not call.future.done():
             call.future.set_result(None)
 
+    def finish(self, number: int) -> None:
+        """Take an answer that is not one of those below."""
+        call = self._calls.pop(number, None)
+        if call is not None and not call.future.done():
+            call.future.set_result(None)
+
     def on_failed(self, content: bytes) -> None:
         """Take a FAILED. Raises `FrameError`."""
         call = self._calls.pop(frames.read_u32(content), None)

@@ -6,14 +6,25 @@ already, so it is appended once, and its receipt is the first one's.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from hms_bus import plugins
-from hms_bus.abc import Capability, Codec, Expect, Head, Receipt, Record, Selector, Verification
+from hms_bus.abc import (
+    Capability,
+    Codec,
+    Durable,
+    DurableInfo,
+    Expect,
+    Head,
+    Receipt,
+    Record,
+    Selector,
+    Verification,
+)
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
     BusError,
@@ -27,12 +38,12 @@ from hms_bus.errors import (
 )
 from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import read_failure, to_error
-from hms_bus.ipc.session import HeadInfo, LogInfo, Read, Welcome
+from hms_bus.ipc.session import HeadInfo, LogInfo, Welcome
 from hms_bus.logrules import check_expect, check_selector
 from hms_bus.transports.ipc.client import Client
-
-_CREDIT = 2048
-"""Records that a read has under way at most."""
+from hms_bus.transports.ipc.consuming import HubConsumer
+from hms_bus.transports.ipc.durables import HubDurables
+from hms_bus.transports.ipc.reads import Reading
 
 
 class _Append:
@@ -49,7 +60,10 @@ class _Append:
 
 
 class HubLog:
-    """Contract: `hms_bus.abc.DeliveringLog`. Made by the transport when the hub keeps a log."""
+    """Contract: `hms_bus.abc.DeliveringLog`, and `ConsumingLog` where the hub's log is one.
+
+    Made by the transport when the hub keeps a log.
+    """
 
     def __init__(self, client: Client, codec: Codec, info: LogInfo) -> None:
         self._client = client
@@ -57,7 +71,8 @@ class HubLog:
         self._codec_name = codec.name
         self._info = info
         self._appends: dict[int, _Append] = {}
-        self._reads: dict[int, _Read] = {}
+        self._reads: dict[int, Reading] = {}
+        self._durables = HubDurables(client, codec.name, lambda: self._info)
         self._max_frame = _max_frame(client)
         self._held = 0
         """Bytes of what was never sent, for want of a connection."""
@@ -203,7 +218,7 @@ class HubLog:
     async def _read(self, selector: Selector, *, follow: bool) -> AsyncGenerator[list[Record]]:
         client = self._client
         await client.connected()
-        read = _Read(selector, follow=follow, codec=self._codec_name, loop=client.loop)
+        read = Reading(selector, follow=follow, codec=self._codec_name, loop=client.loop)
         call = client.calls.next_number()
         self._reads[call] = read
         self._send_read(call, read)
@@ -216,7 +231,7 @@ class HubLog:
             if self._reads.pop(call, None) is not None:
                 self._write(frames.call_frame(frames.STOP, call))
 
-    def _send_read(self, call: int, read: "_Read") -> None:
+    def _send_read(self, call: int, read: Reading) -> None:
         self._write(frames.call_frame(frames.READ, call, session.to_json(read.wanted())))
 
     def _write(self, data: bytes) -> None:
@@ -244,6 +259,24 @@ class HubLog:
         read = self._reads.pop(frames.read_u32(content), None)
         if read is not None:
             read.end()
+
+    # -- durables ------------------------------------------------------------------------------
+
+    def consume(self, durable: Durable) -> AbstractAsyncContextManager[HubConsumer]:
+        """Return the scope of a consumer; see `hms_bus.abc.ConsumingLog.consume`."""
+        return self._durables.consume(durable)
+
+    async def durables(self) -> list[DurableInfo]:
+        """Return those durables, by name, whose records this client may read."""
+        return await self._durables.infos()
+
+    async def forget(self, name: str) -> None:
+        """Remove a durable; see `hms_bus.abc.ConsumingLog.forget`."""
+        await self._durables.forget(name)
+
+    async def redrive(self, name: str, positions: Sequence[int]) -> None:
+        """Deliver dead letters again; see `hms_bus.abc.ConsumingLog.redrive`."""
+        await self._durables.redrive(name, positions)
 
     # -- the rest ------------------------------------------------------------------------------
 
@@ -300,6 +333,7 @@ class HubLog:
             self._append_again(call, append)
         for call, read in self._reads.items():
             self._send_read(call, read)
+        self._durables.go_on()
 
     def _append_again(self, call: int, append: _Append) -> None:
         """Send what was never sent, or never answered, unless nobody waits for it any more."""
@@ -319,6 +353,7 @@ class HubLog:
 
         Records that the client cannot take would come again with each connection.
         """
+        self._durables.pause()
         if isinstance(error, FrameError) and error.reason == "frame-too-large":
             self._fail_reads(LogError(f"a record cannot be read: {error}", path=self._info.url))
 
@@ -338,6 +373,7 @@ class HubLog:
             else:
                 append.future.set_exception(error)
         self._fail_reads(error)
+        self._durables.fail(error)
 
     def _fail_reads(self, error: BusError) -> None:
         reads, self._reads = self._reads, {}
@@ -347,93 +383,6 @@ class HubLog:
 
 def _max_frame(client: Client) -> int:
     return 2**24 if client.welcome is None else client.welcome.limits.max_frame
-
-
-class _Read:
-    """One read: what has arrived, and where it goes on when the line was cut."""
-
-    def __init__(
-        self, selector: Selector, *, follow: bool, codec: str, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._selector = selector
-        self._follow = follow
-        self._codec = codec
-        self._loop = loop
-        self._arrived: list[list[Record]] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._failure: BusError | None = None
-        self._has_ended = False
-        self._unread = 0
-        self._handed_out = 0
-        self._last: int | None = None
-        self._count = 0
-
-    def wanted(self) -> Read:
-        """Return what the hub is asked for: all, or what is behind the last record that came."""
-        selector = self._selector
-        if self._last is not None:
-            after = {"last": self._last - 1} if selector.backwards else {"first": self._last + 1}
-            limit = None if selector.limit is None else selector.limit - self._count
-            selector = replace(selector, limit=limit, **after)
-        self._handed_out = 0
-        return Read(
-            pattern=selector.pattern,
-            first=selector.first,
-            last=selector.last,
-            since_ns=selector.since_ns,
-            until_ns=selector.until_ns,
-            types=sorted(selector.types),
-            correlation=selector.correlation,
-            source=selector.source,
-            backwards=selector.backwards,
-            limit=selector.limit,
-            follow=self._follow,
-            codec=self._codec,
-            credit=max(1, _CREDIT - self._unread),
-        )
-
-    def take(self, records: list[Record]) -> None:
-        """Keep what has arrived until it is asked for."""
-        self._arrived.append(records)
-        self._unread += len(records)
-        self._count += len(records)
-        self._last = records[-1].position
-        self._wake()
-
-    def end(self) -> None:
-        """There is no more."""
-        self._has_ended = True
-        self._wake()
-
-    def fail(self, error: BusError) -> None:
-        """Raise `error` behind what has arrived."""
-        self._failure = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def next(self) -> list[Record] | None:
-        """Return what has arrived; `None` at the end."""
-        while not self._arrived:
-            if self._failure is not None:
-                raise self._failure
-            if self._has_ended:
-                return None
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        batch = self._arrived.pop(0)
-        self._unread -= len(batch)
-        self._handed_out += len(batch)
-        return batch
-
-    def more_credit(self) -> int:
-        """Return how many records more the hub may send now."""
-        if self._handed_out < _CREDIT // 2 or self._has_ended:
-            return 0
-        more, self._handed_out = self._handed_out, 0
-        return more
 
 
 class _Verified(Struct, frozen=True, kw_only=True):

@@ -128,6 +128,79 @@ async def test_records_that_are_not_read_stay_in_the_log(runtime: Path) -> None:
                 assert records == 2 * 64
 
 
+# -- who does not read deliveries --------------------------------------------------------------
+
+
+async def test_deliveries_that_are_not_read_stay_in_the_log(runtime: Path) -> None:
+    with running_hub("--log", f"sqlite:{runtime}/a.db") as hub:
+        async with RawClient.welcomed(hub.place.socket) as client:
+            for number in range(64):
+                load = event("flood.a", "." * MIB)
+                await client.send(raw.append(number, "flood.a", JSON.encode(load)))
+                await client.expect("RECEIPTS")
+            before = hub.peak_bytes()
+            async with RawClient.welcomed(hub.place.socket) as worker:
+                await worker.send(*(raw.consume(n, consumer=n, name=f"d{n}") for n in range(2)))
+                for number in range(2):
+                    await worker.expect("DONE", call=number)
+                await worker.send(*(raw.fetch(n, 1000, consumer=n) for n in range(2)))
+                figures = await hub.until(lambda figures: figures["clients"][-2]["congested"])
+                figures = await hub.until(
+                    lambda figures: all(
+                        each["queued"] > 0 for each in figures["clients"][-2]["consumers"]
+                    )
+                )
+                # One piece of each FETCH, not the thousand that were asked for; and the durables
+                # themselves read ahead.
+                assert MIB < figures["clients"][-2]["queued_bytes"] < 2 * 17 * MIB
+                await client.round_trip()
+                assert hub.peak_bytes() - before < 4 * 64 * MIB
+                got: dict[int, int] = {0: 0, 1: 0}
+                is_over = 0
+                while is_over < 2:
+                    frame = await worker.expect("DELIVERIES")
+                    got[frame.content["call"]] += len(frame.content["entries"])
+                    is_over += not frame.content["more"]
+                assert all(0 < count < 64 for count in got.values())
+            figures = await hub.until(lambda figures: figures["totals"]["clients"] == 2)
+            assert figures["totals"]["queued_bytes"] == 0
+
+
+async def test_who_goes_with_deliveries_unread_leaves_nothing_in_the_hub(runtime: Path) -> None:
+    with running_hub("--log", "memory:") as hub:
+        async with RawClient.welcomed(hub.place.socket) as client:
+            for number in range(16):
+                load = event("flood.a", "." * MIB)
+                await client.send(raw.append(number, "flood.a", JSON.encode(load)))
+                await client.expect("RECEIPTS")
+            async with RawClient.welcomed(hub.place.socket) as worker:
+                await worker.send(raw.consume(1))
+                await worker.expect("DONE", call=1)
+                await worker.send(raw.fetch(2))
+                await hub.until(lambda figures: figures["totals"]["queued_bytes"] > MIB)
+            figures = await hub.until(lambda figures: figures["totals"]["clients"] == 2)
+            assert figures["totals"]["queued_bytes"] == 0
+            assert figures["totals"]["queued"] == 0
+
+
+async def test_settlements_that_are_not_answered_yet_hold_their_client_back(
+    runtime: Path,
+) -> None:
+    with running_hub("--log", f"sqlite:{runtime}/a.db") as hub:
+        async with RawClient.welcomed(hub.place.socket) as worker:
+            await worker.send(raw.consume(1))
+            await worker.expect("DONE", call=1)
+            before = hub.peak_bytes()
+            flood = raw.settle(2, *((n, 1, "ack") for n in range(1, 1001)))
+            count = 64 * MIB // len(flood)
+            sending = asyncio.create_task(worker.send(*[flood] * count))
+            for _ in range(count):
+                await worker.expect("DONE", call=2)
+            await sending
+            assert hub.peak_bytes() - before < 32 * MIB
+            assert (await hub.status())["totals"]["queued_bytes"] == 0
+
+
 # -- who does not read answers -----------------------------------------------------------------
 
 
@@ -143,6 +216,10 @@ async def test_records_that_are_not_read_stay_in_the_log(runtime: Path) -> None:
         raw.read(1),
         raw.subscribe(1, "no pattern."),
         raw.unsubscribe(1),
+        raw.consume(1),
+        raw.fetch(1),
+        raw.settle(1, (1, 1, "ack")),
+        raw.ask(1, "durables"),
     ],
     ids=[
         "ping",
@@ -154,6 +231,10 @@ async def test_records_that_are_not_read_stay_in_the_log(runtime: Path) -> None:
         "read",
         "subscribe",
         "unsubscribe",
+        "consume",
+        "fetch",
+        "settle",
+        "durables",
     ],
 )
 async def test_answers_that_are_not_read_do_not_fill_the_hub(

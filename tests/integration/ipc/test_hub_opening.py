@@ -34,6 +34,7 @@ async def test_a_hello_is_answered_with_a_welcome(hub: HubProcess) -> None:
             "max_subscriptions": 65_535,
             "max_topics": 65_536,
             "max_reads": 64,
+            "max_consumers": 256,
             "heartbeat_s": 15.0,
         }
         assert welcome["log"] is None

@@ -353,6 +353,7 @@ async def test_status_tells_what_there_is(runtime: Path) -> None:
                         "dropped": 0,
                     }
                 ],
+                "consumers": [],
             }
         figures = await hub.until(lambda figures: figures["totals"]["clients"] == 1)
         assert figures["totals"]["delivered"] == 4

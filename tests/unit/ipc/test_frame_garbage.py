@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hms_bus.errors import FrameError
-from hms_bus.ipc import frames
+from hms_bus.ipc import durables, frames
 from hms_bus.ipc.frames import FrameReader
 from tests.support.ipc_frames import MAX_FRAME, read_frame
 from tests.support.ipc_vectors import load_frames, load_refused_streams
@@ -32,6 +32,10 @@ READERS: Sequence[Callable[[bytes], Any]] = (
     frames.read_receipts,
     frames.read_credit,
     frames.read_records,
+    durables.read_fetch,
+    durables.read_deliveries,
+    durables.read_settle,
+    durables.read_release,
 )
 SENDERS = ("client", "hub")
 GOOD = {

@@ -13,9 +13,10 @@ import pytest
 from msgspec import Struct
 
 from hms_bus import errors
-from hms_bus.abc import Overflow
+from hms_bus.abc import Overflow, Settlement
 from hms_bus.errors import STATUS_CODES, BusError, FrameError
 from hms_bus.ipc import frames
+from hms_bus.ipc.durables import OUTCOMES, Consume, DurableEntry
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.places import find_place
 from hms_bus.ipc.session import (
@@ -102,10 +103,12 @@ class Reading:
         return self.take(size)
 
     def all(self, layout: str) -> dict[str, Any]:
-        first, _, repeated = layout.partition("one or more times: ")
-        read = self.each(first.removesuffix("then ").rstrip(", "))
+        first, times, repeated = re.fullmatch(
+            r"(.*?)(?:(?:, |^)(?:then )?(one or more|any number of) times: (.*))?", layout
+        ).groups(default="")  # pyright: ignore[reportOptionalMemberAccess]
+        read = self.each(first)
         if repeated:
-            read["entries"] = [self.each(repeated)]
+            read["entries"] = [self.each(repeated)] if times == "one or more" else []
             while self.left:
                 read["entries"].append(self.each(repeated))
         assert self.left == b""
@@ -123,8 +126,8 @@ class Reading:
                     read["messages"] = read_block(self.rest())
                 case ["envelope"]:
                     read["envelope"] = self.rest()
-                case ["address", *_]:
-                    read["address"] = self.rest().decode()
+                case ["address" | "code" as name, *_] | ["reason" as name]:
+                    read[name] = self.rest().decode()
                 case ["length" | "count" as name, kind] if name == "length" or kind == "u16":
                     self.length = self.number(kind)
                 case ["that", "many", name, kind]:
@@ -189,6 +192,7 @@ def test_the_flags_and_reasons_are_those_of_the_code() -> None:
         ("member", "## Errors", Failure),
         ("member", "## Subscribing", Subscribe),
         ("member", "**READ**", Read),
+        ("member", "**CONSUME**", Consume),
     ],
 )
 def test_the_members_are_those_of_the_code(head: str, section: str, struct: type[Struct]) -> None:
@@ -202,6 +206,7 @@ def test_the_members_are_those_of_the_code(head: str, section: str, struct: type
         ("member of `client`", "## Opening", ClientInfo),
         ("member", "## Subscribing", Subscribe),
         ("member", "**READ**", Read),
+        ("member", "**CONSUME**", Consume),
     ],
 )
 def test_the_required_members_and_the_defaults(
@@ -210,7 +215,7 @@ def test_the_required_members_and_the_defaults(
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
     for name, needed, text in table(head, section=section):
         assert fields[name].required == (needed == "required"), name
-        if match := re.search(r"; `?(\w+)`? when absent", text):
+        if match := re.search(r"; `?([\w.]+)`? when absent", text):
             assert str(fields[name].default).lower() == match[1], name
 
 
@@ -231,6 +236,20 @@ def test_a_head_and_a_farewell_have_the_members_that_are_named() -> None:
     assert set(HeadInfo.__struct_fields__) == {"format", "position", "hash", "recorded_ns"}
     assert Farewell.__struct_fields__ == ("reason",)
     assert "Its only member is `reason`" in SPEC
+
+
+def test_a_durable_is_told_of_by_its_own_members_and_how_it_stands() -> None:
+    figures = [row[0] for row in table("member of a durable", section="## Other questions")]
+    own = [row[0] for row in table("member", section="**CONSUME**")]
+    said = [*own, *figures]
+    assert set(DurableEntry.__struct_fields__) == set(said) - {"consumer", "codec"}
+
+
+def test_the_outcomes_are_those_of_the_code() -> None:
+    outcomes = [(int(number), name) for number, name, _ in table("outcome", section="## Durables")]
+    assert outcomes == list(enumerate(OUTCOMES, 1))
+    field = next(f for f in msgspec.structs.fields(Settlement) if f.name == "outcome")
+    assert set(OUTCOMES) == set(get_args(field.type))
 
 
 def test_the_policies_are_those_of_the_code() -> None:
@@ -290,6 +309,7 @@ def samples() -> Iterator[BusError]:
     yield errors.LogReadOnlyError("m", path="p")
     yield errors.LogCorruptError("m", path="p", position=1)
     yield errors.LogLockedError(path="p", holder="h")
+    yield errors.DurableInUseError("m", path="p", name="d")
     yield errors.UnsupportedError("a", "b")
     yield errors.TopicError("a..b", "m")
     yield errors.DecodeError("m", reason="malformed")
@@ -306,7 +326,7 @@ def test_an_error_has_the_code_and_the_details_of_its_reason(error: BusError) ->
     assert failure.code == (error.code if code == "the log's" else code)
     [text] = [row[2] for row in table("reason", section="## Errors") if row[0] == failure.reason]
     named = set(re.findall(r"`(\w+)`", text.partition(": ")[2]))
-    assert named - {"position", "kind"} <= set(failure.details)
+    assert named - {"position", "kind", "name"} <= set(failure.details)
 
 
 # -- places ------------------------------------------------------------------------------------

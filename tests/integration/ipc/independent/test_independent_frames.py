@@ -23,6 +23,8 @@ name = "nobody"
 sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """
 PATIENCE_S = 30.0
+UNASKED = {0x13: "OFFER", 0x29: "DELIVERIES"}
+"""What comes only to who has asked for it."""
 
 
 def envelopes_of(content: Content) -> list[bytes]:
@@ -130,8 +132,10 @@ def expected_messages(kind: str, content: Content) -> list[Any]:
     [
         pytest.param(vector, id=name)
         for name, vector in FRAMES.items()
-        # It asks for no OFFER, and reads records in JSON.
-        if vector.sender == "hub" and vector.kind != "OFFER" and is_json(vector.content)
+        # It asks for no OFFER and no DELIVERIES, and reads records in JSON.
+        if vector.sender == "hub"
+        and vector.kind not in UNASKED.values()
+        and is_json(vector.content)
     ],
 )
 async def test_it_reads_the_frames_of_a_hub(vector: FrameVector) -> None:
@@ -218,7 +222,7 @@ class Line:
 
 def to_neutral(number: int, content: memoryview) -> tuple[str, Content]:
     """Return the kind and the content of a frame, in the form of spec/vectors/README.md."""
-    kind = "OFFER" if number == 0x13 else Kind(number).name
+    kind = UNASKED.get(number) or Kind(number).name
     fields: Content = {}
     for name, layout in FIELDS.get(kind, {}).items():
         fields[name], content = cut(content, layout)
@@ -242,15 +246,19 @@ def to_neutral(number: int, content: memoryview) -> tuple[str, Content]:
                 entry = {"position": position, "recorded": recorded, "envelope": envelope}
                 entries.append(entry)
             fields["entries"] = entries
+        case "DELIVERIES":
+            fields["entries"] = to_deliveries(content)
         case "PING" | "PONG":
             fields["bytes"] = content.hex()
         case "GONE" | "WINDOW":
             fields["address"] = bytes(content).decode()
-        case "DONE" | "END":
-            assert not content
         case _:
-            fields["json"] = read_json(content)
+            fields |= to_json(content)
     return kind, fields
+
+
+def to_json(content: memoryview) -> Content:
+    return {"json": read_json(content)} if content else {}
 
 
 FIELDS = {
@@ -261,9 +269,20 @@ FIELDS = {
     "WINDOW": {"window": "I"},
     "RECORDS": {"call": "I"},
     "END": {"call": "I"},
+    "DELIVERIES": {"call": "I", "more": "B"},
     "ANSWER": {"call": "I", "more": "B"},
 }
 """The numbers at the beginning of a frame."""
+
+
+def to_deliveries(content: memoryview) -> list[Content]:
+    entries: list[Content] = []
+    while content:
+        position, recorded, attempt, length, content = cut(content, "QQII")
+        envelope, content = cut(content, f"{length}s")
+        entry = {"position": position, "recorded": recorded, "attempt": attempt}
+        entries.append(entry | {"envelope": envelope})
+    return entries
 
 
 def to_messages(content: memoryview) -> Content:
