@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, get_args
 
 import click
 
@@ -14,14 +14,19 @@ from hms_bus.cli.commands import command
 from hms_bus.cli.endings import DISCARDED, OK
 from hms_bus.cli.files import replacing
 from hms_bus.cli.lines import read_lines
+from hms_bus.cli.log.feeding import feed_documents
 from hms_bus.cli.log.opening import log_url, open_reading
-from hms_bus.cli.options import LOG, log_argument, selector_options
+from hms_bus.cli.options import LOG, format_option, log_argument, selector_options
 from hms_bus.cli.running import run
 from hms_bus.cli.screen import Advance, note, progress
 from hms_bus.errors import DecodeError, UsageError
+from hms_bus.log.tools.forms import RecordWriter, open_writer
 from hms_bus.log.transfer import Imported, export_lines, import_lines
 from hms_bus.plugins import open_log
 
+_Form = Literal["jsonl", "batch", "mcap", "parquet"]
+_FORMS: tuple[_Form, ...] = get_args(_Form)
+_BINARY = ("mcap", "parquet")
 _STDIN = 0
 _FLUSH_BYTES = 256 * 1024
 _REPORT_EACH = 1000
@@ -34,6 +39,8 @@ _SHOWN_PROBLEMS = 10
     hms-bus log export run.db -o run.jsonl
     hms-bus log export run.db --topic 'orders.>' | gzip > orders.jsonl.gz
     hms-bus log export run.db | hms-bus log import copy.db
+    hms-bus log export run.db --format batch -o run.json
+    hms-bus log export run.db --format parquet -o run.parquet
     """,
 )
 @log_argument
@@ -42,21 +49,32 @@ _SHOWN_PROBLEMS = 10
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write, complete or not at all. [default: stdout]",
+    help="The file to write, complete or not at all; `-` is stdout. [default: -]",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-def export(*, log: str | None, selector: Selector, output: Path | None, force: bool) -> None:
-    """Write the records of LOG as lines of JSON.
+@format_option(*_FORMS)
+def export(
+    *, log: str | None, selector: Selector, output: Path | None, force: bool, form: _Form
+) -> None:
+    """Write the records of LOG for other programs.
 
-    Each holds `position`, `recorded_ns` (since 1970), and the CloudEvent, `event`.
+    `jsonl`: lines of JSON with `position`, `recorded_ns` (since 1970), and the CloudEvent, `event`.
+    `batch`: a JSON array of CloudEvents. `mcap` and `parquet`: files of these kinds, which need the
+    extra of that name. All may go to a pipe.
     """
+    if output is not None and str(output) == "-":
+        output = None
+    if output is None and form in _BINARY and sys.stdout.isatty():
+        raise UsageError(f"{form} is no text for a terminal: name a file, -o FILE, or use a pipe")
     if output is not None and output.exists() and not force:
         raise UsageError(f"{output} exists: choose another name, or --force replaces it")
 
     async def copy(out: BinaryIO) -> int:
         async with open_reading(log) as opened:
             with progress("exporting", "records") as advance:
-                return await _write(opened, selector, out, advance)
+                if form == "jsonl":
+                    return await _write(opened, selector, out, advance)
+                return await _write_form(opened, selector, open_writer(form, out), advance)
 
     with ExitStack() as stack:
         out = sys.stdout.buffer if output is None else stack.enter_context(replacing(output))
@@ -82,23 +100,41 @@ async def _write(log: EventLog, selector: Selector, out: BinaryIO, advance: Adva
     return count
 
 
+async def _write_form(
+    log: EventLog, selector: Selector, writer: RecordWriter, advance: Advance
+) -> int:
+    total = (await log.head()).position
+    count = 0
+    async for record in log.read(selector):
+        writer.write(record)
+        count += 1
+        if count % _REPORT_EACH == 0:
+            advance(count, total)
+    writer.finish()
+    sys.stdout.flush()
+    return count
+
+
 @command(
     "import",
     examples="""
     hms-bus log import copy.db run.jsonl
     zcat orders.jsonl.gz | hms-bus log import copy.db
+    hms-bus log import copy.db run.parquet --format parquet
     """,
     endings={3: "some lines were no events and were left out; the others are in the log"},
 )
 @click.argument("log", type=LOG)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default="-")
 @click.option("--strict", is_flag=True, help="Stop at the first line that is no event.")
-def import_(*, log: str, file: str, strict: bool) -> int:
+@format_option(*_FORMS)
+def import_(*, log: str, file: str, strict: bool, form: _Form) -> int:
     """Append the events in FILE (stdin without one) to LOG, which is created if it is not there.
 
     A line holds what `log export` or `log cat --format json` wrote, or a CloudEvent itself. Events
     that the log has already (the same source and id) are not appended again, so an import that was
-    cut off is simply repeated. Positions and recorded times are new.
+    cut off is simply repeated. Positions and recorded times are new. All forms but `parquet` may
+    come from a pipe.
     """
     descriptor = _STDIN if file == "-" else os.open(file, os.O_RDONLY)
     problems = Problems()
@@ -106,7 +142,7 @@ def import_(*, log: str, file: str, strict: bool) -> int:
     async def copy() -> Imported:
         async with open_log(log_url(log)) as opened:
             with progress("importing", "lines") as advance:
-                lines = _lines(descriptor, advance)
+                lines = _flat(_lines_of(form, descriptor), advance)
                 refuse = None if strict else problems.add
                 return await import_lines(opened, lines, on_refused=refuse)
 
@@ -136,9 +172,15 @@ class Problems:
             note("left out: more lines, which are only counted from here")
 
 
-async def _lines(descriptor: int, advance: Advance) -> AsyncIterator[bytes]:
+def _lines_of(form: _Form, descriptor: int) -> AsyncIterator[list[bytes]]:
+    if form == "jsonl":
+        return read_lines(descriptor)
+    return feed_documents(form, os.fdopen(descriptor, "rb", closefd=False))
+
+
+async def _flat(batches: AsyncIterator[list[bytes]], advance: Advance) -> AsyncIterator[bytes]:
     count = 0
-    async for lines in read_lines(descriptor):
+    async for lines in batches:
         for line in lines:
             yield line
             count += 1

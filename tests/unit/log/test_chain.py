@@ -16,7 +16,9 @@ from hms_bus.log.chain import GENESIS, cut, link, payload_hash
 from hms_bus.log.heads import parse_head
 
 SPEC = (Path(__file__).parents[3] / "spec" / "log.md").read_text()
-RECORDS, HEAD = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", SPEC, re.DOTALL))
+RECORDS, HEAD, _SEAL = (
+    json.loads(block) for block in re.findall(r"```json\n(.*?)```", SPEC, re.DOTALL)
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
