@@ -12,7 +12,7 @@ from benchmarks import page, report
 from benchmarks.measuring import FULL, SHORT, measure
 from benchmarks.model import Report, Result, Row
 from benchmarks.plot import draw
-from benchmarks.rows import envelopes, idle, ipc, logs, publish, requests, startup
+from benchmarks.rows import envelopes, idle, ipc, logs, publish, requests, sourcing, startup
 from benchmarks.surroundings import load, machine, versions
 from benchmarks.worker import ROOT, WorkerError
 
@@ -21,6 +21,7 @@ ROWS: Sequence[Row] = (
     *requests.ROWS,
     *envelopes.ROWS,
     *logs.ROWS,
+    *sourcing.ROWS,
     *ipc.ROWS,
     *idle.ROWS,
     *startup.ROWS,

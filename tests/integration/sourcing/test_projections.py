@@ -1,0 +1,382 @@
+"""Projections over every kind of log: positions, transactions, rebuilds, catch-up then live."""
+
+import asyncio
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hms_bus import Bus, Record, Selector
+from hms_bus.abc import EventLog
+from hms_bus.errors import ConfigError, ProjectionError, StateError, StoreError, UsageError
+from hms_bus.sourcing import Cursor, Elsewhere, MemoryCursors, Projection, Streams, Vault
+from hms_bus.sourcing.sqlite import open_keys, open_views
+from tests.support import killed_projection
+from tests.support.killed_projection import Last
+from tests.support.sourced import Deposited, Opened, Registered, Rows, balances, rows_of
+
+
+async def deposit(bus: Bus, count: int, account: str = "accounts.1") -> int:
+    """Publish so many deposits of 1 and return the position of the last one."""
+    receipts = await bus.publish_many([(account, Deposited(1))] * count)
+    return receipts[-1].position or 0
+
+
+async def test_rows_and_cursor_follow_from_the_log(bus: Bus, tmp_path: Path) -> None:
+    await deposit(bus, 100)
+    await bus.publish("other.1", Deposited(50))
+    last = await deposit(bus, 5, "accounts.2")
+    async with open_views(tmp_path / "views.db") as views:
+        projection = balances()
+        assert await projection.run(bus.log, views) == last
+        assert rows_of(tmp_path / "views.db") == {"accounts.1": 100, "accounts.2": 5}
+        assert await projection.run(bus.log, views) == last
+        await deposit(bus, 1)
+        assert await projection.run(bus.log, views) == last + 1
+        assert rows_of(tmp_path / "views.db") == {"accounts.1": 101, "accounts.2": 5}
+
+
+async def test_the_cursor_is_that_of_a_record_that_was_handled_and_never_the_end(
+    bus: Bus, tmp_path: Path
+) -> None:
+    handled = await deposit(bus, 3)
+    await bus.publish("other.1", Deposited(1))
+    async with open_views(tmp_path / "views.db") as views:
+        await balances().run(bus.log, views)
+        assert await views.cursor("balances") == Cursor(position=handled, version=1)
+        assert await views.cursor("another") is None
+
+
+async def test_what_is_appended_is_caught_up_and_then_followed(bus: Bus, tmp_path: Path) -> None:
+    await deposit(bus, 2000)
+    async with open_views(tmp_path / "views.db") as views:
+        async with balances().running(bus.log, views) as rows:
+            await rows.reached(2000)
+            for _ in range(5):
+                receipt = await bus.publish("accounts.2", Deposited(1))
+                assert receipt.position is not None
+                await rows.reached(receipt.position)
+                assert rows.position == receipt.position
+            assert rows_of(tmp_path / "views.db") == {"accounts.1": 2000, "accounts.2": 5}
+        assert await views.cursor("balances") == Cursor(position=2005, version=1)
+
+
+async def test_publishing_under_a_running_projection_loses_and_doubles_nothing(
+    bus: Bus, tmp_path: Path
+) -> None:
+    async with open_views(tmp_path / "views.db") as views:
+        async with balances().running(bus.log, views) as rows:
+            lasts = await asyncio.gather(
+                *(deposit(bus, size, f"accounts.{size}") for size in range(1, 40))
+            )
+            await rows.reached(max(lasts))
+        assert rows_of(tmp_path / "views.db") == {f"accounts.{n}": n for n in range(1, 40)}
+
+
+async def test_a_failing_handler_stops_at_its_record_with_all_before_it_handled(
+    bus: Bus, tmp_path: Path
+) -> None:
+    await deposit(bus, 5)
+    bad = (await bus.publish("accounts.1", Opened("eve"))).position
+    await deposit(bus, 5)
+    projection = balances()
+    fails = True
+
+    @projection.on(Opened)
+    def opened(event: Opened, rows: Rows) -> None:
+        rows.execute("INSERT INTO balances VALUES ('half', 1)")
+        if fails:
+            raise ValueError(event.owner)
+
+    async with open_views(tmp_path / "views.db") as views:
+        for _ in range(2):
+            with pytest.raises(ProjectionError, match="ValueError: eve") as caught:
+                await projection.run(bus.log, views)
+            assert (caught.value.position, caught.value.type) == (bad, "Opened")
+            assert caught.value.topic == "accounts.1"
+            assert caught.value.name == "balances"
+            assert isinstance(caught.value.__cause__, ValueError)
+            assert rows_of(tmp_path / "views.db") == {"accounts.1": 5}
+            assert await views.cursor("balances") == Cursor(position=5, version=1)
+        fails = False
+        assert await projection.run(bus.log, views) == 11
+        assert rows_of(tmp_path / "views.db") == {"accounts.1": 10, "half": 1}
+
+
+async def test_a_payload_that_does_not_fit_stops_it_as_well(bus: Bus, tmp_path: Path) -> None:
+    await bus.publish("accounts.1", {"amount": "much"}, type="Deposited")
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(ProjectionError, match=r"\$\.amount|amount") as caught:
+            await balances().run(bus.log, views)
+    assert caught.value.position == 1
+
+
+async def test_a_rebuild_gives_the_same_rows(bus: Bus, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    await deposit(bus, 30)
+    async with open_views(path) as views:
+        await balances().run(bus.log, views)
+        before = rows_of(path)
+        assert await balances().rebuild(bus.log, views) == 30
+        assert rows_of(path) == before
+
+
+async def test_rows_of_an_older_version_are_to_be_rebuilt(bus: Bus, tmp_path: Path) -> None:
+    await deposit(bus, 3)
+    async with open_views(tmp_path / "views.db") as views:
+        await balances().run(bus.log, views)
+        newer = balances(version=2)
+        with pytest.raises(UsageError, match="version 1"):
+            await newer.run(bus.log, views)
+        await newer.rebuild(bus.log, views)
+        assert await views.cursor("balances") == Cursor(position=3, version=2)
+
+
+async def test_what_cannot_remove_its_rows_cannot_be_rebuilt(bus: Bus, tmp_path: Path) -> None:
+    projection: Projection[Rows] = Projection("bare")
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(UsageError, match="reset"):
+            await projection.rebuild(bus.log, views)
+
+
+async def test_two_who_run_one_projection_do_not_count_twice(bus: Bus, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    await deposit(bus, 500)
+    async with open_views(path) as one, open_views(path) as other:
+        await balances().run(bus.log, one)
+        await deposit(bus, 3000)
+        ends = await asyncio.gather(
+            balances().run(bus.log, one), balances().run(bus.log, other), return_exceptions=True
+        )
+        refused = [end for end in ends if isinstance(end, Exception)]
+        assert all(isinstance(end, StateError) for end in refused)
+        assert len(refused) < 2
+        await balances().run(bus.log, one)
+    assert rows_of(path) == {"accounts.1": 3500}
+
+
+async def test_a_handler_that_commits_is_found_out(bus: Bus, tmp_path: Path) -> None:
+    await deposit(bus, 1)
+    projection: Projection[Rows] = Projection("committing", "accounts.*")
+
+    @projection.on(Deposited)
+    def commit(event: Deposited, rows: Rows) -> None:
+        rows.execute("COMMIT")
+
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(StateError, match="transaction"):
+            await projection.run(bus.log, views)
+        assert await views.cursor("committing") == Cursor(position=0, version=1)
+
+
+async def test_cancelling_leaves_rows_and_cursor_in_step(bus: Bus, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    await deposit(bus, 5000)
+    async with open_views(path) as views:
+        for _ in range(10):
+            task = asyncio.create_task(balances().run(bus.log, views))
+            for _ in range(random.randint(1, 60)):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            cursor = await views.cursor("balances")
+            if cursor is not None:
+                assert sum(rows_of(path).values()) == cursor.position
+        assert await balances().run(bus.log, views) == 5000
+    assert rows_of(path) == {"accounts.1": 5000}
+
+
+async def test_personal_events_are_handled_opened_or_shredded(bus: Bus, tmp_path: Path) -> None:
+    async with open_keys(tmp_path / "keys.db") as keys:
+        vault = Vault(keys)
+        streams = Streams(bus, [Registered], vault=vault)
+        await streams.append(
+            "customers.1",
+            [Registered(customer=name, email=f"{name}@x") for name in ("ann", "bob")],
+            expect=0,
+        )
+        seen: list[str] = []
+        projection: Projection[list[str]] = Projection("emails", "customers.*", vault=vault)
+
+        @projection.on(Registered)
+        def registered(event: Registered, into: list[str]) -> None:
+            into.append(str(event.email))
+
+        await projection.run(bus.log, Elsewhere(seen))
+        await vault.forget("ann")
+        await projection.run(bus.log, Elsewhere(seen))
+        assert seen == ["ann@x", "bob@x", "(shredded)", "bob@x"]
+
+
+async def test_another_target_is_written_at_least_once_and_may_be_awaited(bus: Bus) -> None:
+    await deposit(bus, 4)
+    await bus.publish("accounts.1", Opened("eve"))
+    cursors = MemoryCursors()
+    seen: list[int] = []
+    projection: Projection[list[int]] = Projection("seen", "accounts.*")
+
+    @projection.setup
+    async def clear(into: list[int]) -> None:
+        into.clear()
+
+    @projection.on(Deposited)
+    async def deposited(event: Deposited, into: list[int], record: Record) -> None:
+        await asyncio.sleep(0)
+        into.append(record.position)
+
+    @projection.on(Opened)
+    async def opened(event: Opened, into: list[int]) -> None:
+        raise KeyError(event.owner)
+
+    for _ in range(2):
+        with pytest.raises(ProjectionError, match="eve"):
+            await projection.run(bus.log, Elsewhere(seen, cursors))
+        assert seen == [1, 2, 3, 4]
+        assert await cursors.cursor("seen") == Cursor(position=4, version=1)
+
+
+async def test_cursors_of_other_targets_may_be_kept_in_a_file(bus: Bus, tmp_path: Path) -> None:
+    seen: list[int] = []
+    projection: Projection[list[int]] = Projection("seen", "accounts.*")
+
+    @projection.on(Deposited)
+    def deposited(event: Deposited, into: list[int]) -> None:
+        into.append(event.amount)
+
+    for _ in range(3):
+        await deposit(bus, 2)
+        async with open_views(tmp_path / "cursors.db") as cursors:
+            await projection.run(bus.log, Elsewhere(seen, cursors))
+    assert seen == [1] * 6
+
+
+class OneByOne:
+    """A log of another maker, which has no `read_batches`."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def read(self, selector: Selector, *, follow: bool = False) -> AsyncIterator[Record]:
+        return self._log.read(selector, follow=follow)
+
+    def __getattr__(self, name: str) -> object:
+        if name == "read_batches":
+            raise AttributeError(name)
+        return getattr(self._log, name)
+
+
+async def test_a_log_that_reads_one_by_one_will_do(bus: Bus, tmp_path: Path) -> None:
+    await deposit(bus, 3000)
+    log: EventLog = OneByOne(bus.log)  # type: ignore[assignment]
+    async with open_views(tmp_path / "views.db") as views:
+        assert await balances().run(log, views) == 3000
+        async with balances().running(log, views) as rows:
+            await rows.reached(await deposit(bus, 2))
+        assert rows_of(tmp_path / "views.db") == {"accounts.1": 3002}
+
+
+async def test_who_waits_for_a_projection_learns_that_it_failed(bus: Bus, tmp_path: Path) -> None:
+    projection = balances()
+
+    @projection.on(Opened)
+    def opened(event: Opened, rows: Rows) -> None:
+        raise ValueError(event.owner)
+
+    async def wait() -> None:
+        async with projection.running(bus.log, views) as rows:
+            await bus.publish("accounts.1", Opened("eve"))
+            with pytest.raises(ProjectionError):
+                await rows.reached(1)
+
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(ProjectionError, match="eve"):
+            await wait()
+
+
+def test_a_declaration_that_cannot_work_is_refused() -> None:
+    projection: Projection[Rows] = Projection("declared")
+
+    def too_few(event: Deposited) -> None: ...
+    def handler(event: Deposited, rows: Rows) -> None: ...
+
+    with pytest.raises(ConfigError, match="parameters"):
+        projection.on(Deposited)(too_few)
+    projection.on(Deposited)(handler)
+    with pytest.raises(ConfigError, match="already"):
+        projection.on(Deposited)(handler)
+    with pytest.raises(ConfigError, match="name"):
+        Projection("")
+
+
+async def test_what_is_awaited_and_what_is_personal_is_checked_before_it_runs(
+    bus: Bus, tmp_path: Path
+) -> None:
+    awaited: Projection[Rows] = Projection("awaited")
+    sealed: Projection[Rows] = Projection("sealed")
+
+    @awaited.on(Deposited)
+    async def deposited(event: Deposited, rows: Rows) -> None: ...
+
+    @sealed.on(Registered)
+    def registered(event: Registered, rows: Rows) -> None: ...
+
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(ConfigError, match="asynchronous"):
+            await awaited.run(bus.log, views)
+        with pytest.raises(ConfigError, match="vault"):
+            await sealed.run(bus.log, views)
+
+
+async def test_a_closed_or_broken_file_says_so(bus: Bus, tmp_path: Path) -> None:
+    async with open_views(tmp_path / "views.db") as views:
+        pass
+    with pytest.raises(StateError, match="closed"):
+        await balances().run(bus.log, views)
+    with pytest.raises(StoreError):
+        async with open_views(tmp_path):
+            pass
+    async with open_views(tmp_path / "views.db") as views:
+        other = sqlite3.connect(tmp_path / "views.db")
+        other.execute("DROP TABLE hms_cursors")
+        other.close()
+        with pytest.raises(StoreError, match="hms_cursors"):
+            await balances().run(bus.log, views)
+
+
+@pytest.mark.timeout(120)
+async def test_kill_9_in_the_middle_of_a_transaction_counts_nothing_twice(tmp_path: Path) -> None:
+    log_url, views_path = f"sqlite:{tmp_path / 'events.db'}", tmp_path / "views.db"
+    deadly = sorted(random.sample(range(2, 3000), 6))
+    async with Bus("direct://", log=log_url) as bus:
+        await bus.publish_many(
+            [
+                ("accounts.1", Last(0) if position in deadly else Deposited(1))
+                for position in range(1, 3001)
+            ]
+        )
+    for position in deadly:
+        ended = await run_killed(f"{log_url}?readonly=true", views_path, position)
+        assert ended == -signal.SIGKILL
+        # Whole batches only, and the one that was under way is not among them.
+        assert "never" not in rows_of(views_path)
+    assert await run_killed(f"{log_url}?readonly=true", views_path, 0) == 0
+    assert rows_of(views_path) == {"accounts.1": 3000 - len(deadly)}
+
+
+async def run_killed(log_url: str, views_path: Path, position: int) -> int:
+    """Run the projection in a process that dies at `position`; return how it ended."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        killed_projection.__name__,
+        log_url,
+        str(views_path),
+        str(position),
+        stdout=subprocess.DEVNULL,
+    )
+    return await process.wait()
