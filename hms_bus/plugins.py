@@ -27,6 +27,7 @@ _BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "transports": {
         "direct": "hms_bus.transports.direct:open_direct",
         "ipc": "hms_bus.transports.ipc.opening:open_ipc",
+        "replay": "hms_bus.replay.transport:open_replay",
     },
     "codecs": {
         "json": "hms_bus.codecs.json:make",

@@ -69,6 +69,9 @@ def exit_status(ctx: click.Context) -> Generator[None]:
 
 
 def _next_step(error: BusError) -> str:
+    """Return what to do next: what the command has noted on the error, else what fits its kind."""
+    if notes := getattr(error, "__notes__", None):
+        return "; ".join(notes)
     if isinstance(error, errors.ConnectError) and error.refused:
         return ""  # something listens there, and has said itself what is to be done
     return next((text for kind, text in _NEXT if isinstance(error, kind)), "")

@@ -1,0 +1,1 @@
+"""The commands that explain a log: `diff`, `why`, `graph`, `stats` and `bisect`."""

@@ -1,0 +1,205 @@
+"""`effect`: what is not deterministic, recorded so that it is replayed.
+
+    answer = await effect("model.complete", client.complete, prompt)
+    now = await effect.now()
+
+In a handler of a bus with a log the result is appended to it, caused by the message that is
+handled. Under `replay://` it comes from the record, and the function is not called.
+"""
+
+import builtins
+import inspect
+import random
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar, get_type_hints, overload
+from weakref import WeakKeyDictionary
+
+from msgspec import UNSET
+
+from hms_bus.bus import context
+from hms_bus.envelope import Envelope
+from hms_bus.errors import EffectError
+from hms_bus.ids import stamp, to_moment
+from hms_bus.replay.events import EFFECT, EFFECT_PREFIX, EffectBody
+from hms_bus.replay.naming import agent_of
+from hms_bus.replay.transport import ReplayTransport
+from hms_bus.topics import check_topic
+
+T = TypeVar("T")
+
+_MAX_CAUSES = 4096
+
+
+class Effect:
+    """Runs functions whose results are recorded; there is one, `hms_bus.effect`."""
+
+    def __init__(self) -> None:
+        self._turns: WeakKeyDictionary[context.Running, _Turns] = WeakKeyDictionary()
+
+    @overload
+    async def __call__(
+        self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any
+    ) -> T: ...
+    @overload
+    async def __call__(
+        self, name: str, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> T: ...
+    async def __call__(
+        self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return what `fn(*args, **kwargs)` returns, recorded or from the record.
+
+        `name` is the topic behind `$effect.`, `model.complete` for instance. Of the effects with
+        one name that a handler has for one message, the n-th run gets the n-th record. The result
+        must have a form in an envelope (`EncodeError`); from the record it comes as the type that
+        `fn` is annotated to return, else as builtins. What `fn` raises is recorded and raised
+        again, from the record as the same class if it is a built-in or imported one, else as
+        `EffectError`.
+
+        Outside of a handler, or without a log, `fn` just runs. Raises `TopicError`, `LogError` when
+        the result could not be kept, `UnrecordedError` in a replay with `effects=strict`.
+        """
+        running, cause = context.running.get(), context.cause.get()
+        if running is None or cause is None:
+            return await _run(fn, args, kwargs)
+        topic = check_topic(EFFECT_PREFIX + name)
+        replayed = _replayed(running)
+        if replayed is None and running.log is None:
+            return await _run(fn, args, kwargs)
+        turns = self._turns.setdefault(running, _Turns())
+        ordinal = turns.next(cause.id, name)
+        if replayed is None:
+            return await _run_recorded(running, topic, ordinal, fn, args, kwargs)
+        agent = agent_of(replayed.agent)
+        recorded = await replayed.stage.answering.effect(agent, cause.id, topic, ordinal)
+        if recorded is None:
+            return await _run(fn, args, kwargs)
+        return _result(recorded, name, fn)
+
+    async def now(self) -> datetime:
+        """Return the time, in UTC; in a replay the recorded one, else that of the virtual clock."""
+        return to_moment(await self("clock.now", _now_ns))
+
+    async def random(self) -> float:
+        """Return a random number from 0 to below 1."""
+        return await self("random.uniform", random.random)
+
+    async def uuid(self) -> str:
+        """Return a new UUID of version 7 as text."""
+        return await self("random.uuid", _new_id)
+
+
+effect = Effect()
+"""Records what is not deterministic, and replays it: `await effect("model", fn, prompt)`."""
+
+
+class _Turns:
+    """How often each effect was run for each of the latest messages."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[str, dict[str, int]] = OrderedDict()
+
+    def next(self, cause: str, name: str) -> int:
+        counts = self._counts.setdefault(cause, {})
+        if len(self._counts) > _MAX_CAUSES:
+            self._counts.popitem(last=False)
+        turn = counts.get(name, 0)
+        counts[name] = turn + 1
+        return turn
+
+
+def _replayed(running: context.Running) -> ReplayTransport | None:
+    for link in running.links:
+        if isinstance(link.transport, ReplayTransport):
+            return link.transport
+    return None
+
+
+async def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    result = fn(*args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _run_recorded(  # noqa: PLR0917 - the caller's arguments, passed on
+    running: context.Running,
+    topic: str,
+    ordinal: int,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    try:
+        result = await _run(fn, args, kwargs)
+    except Exception as error:
+        kind = f"{type(error).__module__}:{type(error).__qualname__}"
+        await _record(running, topic, ordinal, EffectBody(error=kind, text=str(error)))
+        raise
+    await _record(running, topic, ordinal, EffectBody(value=result))
+    return result
+
+
+async def _record(running: context.Running, topic: str, ordinal: int, body: EffectBody) -> None:
+    envelope: Envelope = running.composer.plain(topic, body)
+    event = envelope.replace(type=EFFECT, sequence=f"{ordinal:010d}")
+    if running.log is not None:
+        await running.log.append([event])
+
+
+def _result(recorded: Envelope, name: str, fn: Callable[..., Any]) -> Any:
+    body = recorded.decode(EffectBody)
+    if body.error is not None:
+        raise _error(name, body.error, body.text)
+    if body.value is UNSET:
+        return None
+    wanted = _returned(fn)
+    if wanted in (Any, type(None)):
+        return body.value
+    return recorded.replace(data=body.value).decode(wanted)
+
+
+def _error(name: str, kind: str, text: str) -> Exception:
+    """Return an error like the recorded one. Nothing is imported because a record names it."""
+    module, _, qualified = kind.partition(":")
+    found: Any = builtins if module == "builtins" else sys.modules.get(module)
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type) and issubclass(found, Exception):
+        try:
+            return found(text)
+        except Exception:  # noqa: BLE001 - its constructor takes something else
+            found = None
+    return EffectError(text, name=name, kind=kind)
+
+
+def _returned(fn: Callable[..., Any]) -> Any:
+    """Return the type that the function is annotated to return, `Any` without."""
+    try:
+        return _annotated(fn)
+    except TypeError:  # it cannot be hashed
+        return Any
+
+
+@cache
+def _annotated(fn: Callable[..., Any]) -> Any:
+    try:
+        return get_type_hints(fn).get("return", Any)
+    except Exception:  # noqa: BLE001 - annotations are the user's code and may name anything
+        return Any
+
+
+def _now_ns() -> int:
+    """Return the time in ns since 1970: in a replay that of the message that is handled."""
+    running, cause = context.running.get(), context.cause.get()
+    replayed = None if running is None else _replayed(running)
+    if replayed is None or cause is None:
+        return time.time_ns()
+    return replayed.stage.now(cause.id).recorded_ns
+
+
+def _new_id() -> str:
+    return stamp()[0]

@@ -1,0 +1,292 @@
+"""`replay://` as the bus of unchanged programs: alone, with requests, streams and a log."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hms_bus import Bus, DeadlineExceededError, Message, RemoteError, StatusError, effect
+from hms_bus.abc import Selector
+from hms_bus.bus import context
+from hms_bus.errors import ConfigError, EffectError, UnsupportedError
+from hms_bus.replay import Outcome, rerun
+
+PROGRAM = """
+import asyncio
+from hms_bus import Bus
+
+bus = Bus.from_config(source="/agents/echo")
+
+@bus.subscribe("word")
+async def say(word: str) -> None:
+    await bus.publish("said", word.upper())
+    if word == "last":
+        done.set()
+
+async def main() -> None:
+    global done
+    done = asyncio.Event()
+    async with bus:
+        await done.wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_is_replayed_by_its_environment(tmp_path: Path) -> None:
+    async with Bus("direct://", log=f"sqlite:{tmp_path / 'run.db'}", source="/desk") as desk:
+        for word in ("first", "last"):
+            await desk.publish("word", word)
+    out = tmp_path / "out.jsonl"
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "HMS_BUS_URL": f"replay://{tmp_path}/run.db?capture={out}",
+        "HMS_BUS_LOG": f"sqlite:{tmp_path}/run.db",
+    }
+    await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        timeout=60,
+    )
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert [line.count("FIRST") + 2 * line.count("LAST") for line in lines] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "query", ["rate=fast", "effects=some", "first=0", "remap=a", "unknown=1", "since=xx"]
+)
+def test_wrong_options_are_refused_when_the_bus_is_made(query: str) -> None:
+    with pytest.raises(ConfigError):
+        Bus(f"replay://run.db?{query}")
+
+
+def server(url: str, log: str | None = None) -> Bus:
+    bus = Bus(url, log=log, source="/agents/server")
+
+    @bus.serve("count")
+    async def numbers(end: int) -> AsyncGenerator[int]:
+        for number in range(end):
+            yield number
+
+    @bus.serve("refuse")
+    async def refuse() -> None:
+        raise StatusError("PERMISSION_DENIED", "not you")
+
+    @bus.serve("sleep")
+    async def sleep() -> None:
+        await asyncio.Event().wait()
+
+    @bus.serve("who", group=None)
+    async def one() -> str:
+        return "one"
+
+    @bus.serve("who", group=None)
+    async def two() -> str:
+        return "two"
+
+    return bus
+
+
+def client(url: str, log: str | None = None) -> Bus:
+    bus = Bus(url, log=log, source="/agents/client")
+
+    @bus.subscribe("go")
+    async def go() -> None:
+        async with bus.request_stream("count", 200, returns=int) as items:
+            await bus.publish("sum", sum([item async for item in items]))
+        try:
+            await bus.request("refuse")
+        except RemoteError as error:
+            await bus.publish("refused", error.code)
+        try:
+            await bus.request("sleep", timeout=0.05)
+        except DeadlineExceededError:
+            await bus.publish("late")
+        replies = await bus.request_many("who", returns=str, timeout=0.05)
+        await bus.publish("all", sorted(str(reply.result()) for reply in replies))
+
+    return bus
+
+
+async def recorded_conversation(log: str) -> None:
+    async with (
+        server("direct://talk", log),
+        client("direct://talk", log),
+        Bus("direct://talk", log=log, source="/desk") as desk,
+        desk.subscribe("all") as done,
+    ):
+        await desk.publish("go")
+        await anext(done)
+
+
+async def test_streams_errors_timeouts_and_many_replies_come_from_the_record(
+    tmp_path: Path,
+) -> None:
+    await recorded_conversation(f"sqlite:{tmp_path / 'run.db'}")
+    outcome = await rerun(str(tmp_path / "run.db"), client, effects="strict")
+    assert said(outcome, "sum") == [sum(range(200))]
+    assert said(outcome, "refused") == ["PERMISSION_DENIED"]
+    assert said(outcome, "late") == [None]
+    assert said(outcome, "all") == [["one", "two"]]
+    assert outcome.failures == []
+
+
+async def test_a_server_answers_a_recorded_stream_to_its_end(tmp_path: Path) -> None:
+    await recorded_conversation(f"sqlite:{tmp_path / 'run.db'}")
+
+    def streaming(url: str) -> Bus:
+        bus = Bus(url, source="/agents/server")
+
+        @bus.serve("count")
+        async def numbers(end: int) -> AsyncIterator[int]:
+            for number in range(end):
+                yield number
+
+        return bus
+
+    outcome = await rerun(str(tmp_path / "run.db"), streaming)
+    assert len(outcome.outputs) == 201  # the items, and the end
+
+
+def said(outcome: Outcome, topic: str) -> list[object]:
+    return [output.decode() for output in outcome.outputs if output.topic == topic]
+
+
+async def test_the_log_of_an_agent_ends_where_the_replay_is(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'run.db'}"
+
+    def historian(url: str) -> Bus:
+        bus = Bus(url, log=log, source="/agents/historian")
+
+        @bus.subscribe("event")
+        async def note(msg: Message) -> None:
+            seen = [past.data async for past in bus.replay("event")]
+            receipt = await bus.publish("seen", seen, expect="any")
+            assert receipt.position is not None
+            with pytest.raises(UnsupportedError):
+                bus.log.read(Selector(), follow=True)
+            assert (await bus.log.head()).position == seen[-1]
+
+        return bus
+
+    async with Bus("direct://", log=log, source="/desk") as desk:
+        for number in (1, 2, 3):
+            await desk.publish("event", number)
+    outcome = await rerun(str(tmp_path / "run.db"), historian)
+    assert outcome.failures == []
+    assert said(outcome, "seen") == [[1], [1, 2], [1, 2, 3]]
+
+
+async def test_the_clock_and_chance_are_replayed(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'run.db'}"
+
+    def gambler(url: str, log: str | None = None) -> Bus:
+        bus = Bus(url, log=log, source="/agents/gambler")
+
+        @bus.subscribe("play")
+        async def play() -> None:
+            drawn = [(await effect.now()).isoformat(), await effect.random(), await effect.uuid()]
+            await bus.publish("drawn", drawn)
+
+        return bus
+
+    async with (
+        gambler("direct://casino", log),
+        Bus("direct://casino", log=log, source="/desk") as desk,
+        desk.subscribe("drawn") as drawn,
+    ):
+        await desk.publish("play")
+        original = (await anext(drawn)).data
+    outcome = await rerun(str(tmp_path / "run.db"), gambler, effects="strict")
+    assert said(outcome, "drawn") == [original]
+    unrecorded = await rerun(str(tmp_path / "run.db"), gambler, effects="live")
+    assert said(unrecorded, "drawn") != [original]
+
+
+class OddError(Exception):
+    """Takes more than a text."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize(
+    ("raised", "replayed"),
+    [(ValueError("so it is"), ValueError), (OddError(1, 2), EffectError)],
+    ids=["built-in", "foreign"],
+)
+async def test_what_an_effect_raised_is_raised_again(
+    raised: Exception, replayed: type[Exception], tmp_path: Path
+) -> None:
+    log = f"sqlite:{tmp_path / 'run.db'}"
+    failed: list[Exception] = []
+
+    def failing(url: str, log: str | None = None) -> Bus:
+        bus = Bus(url, log=log, source="/agents/failing")
+
+        def fail() -> None:
+            raise raised
+
+        @bus.subscribe("try")
+        async def attempt() -> None:
+            try:
+                await effect("tool.fail", fail)
+            except Exception as error:  # noqa: BLE001 - it is what the test looks at
+                failed.append(error)
+                await bus.publish("failed", str(error))
+
+        return bus
+
+    async with (
+        failing("direct://failing", log),
+        Bus("direct://failing", log=log, source="/desk") as desk,
+        desk.subscribe("failed") as news,
+    ):
+        await desk.publish("try")
+        await anext(news)
+    await rerun(str(tmp_path / "run.db"), failing, effects="strict")
+    assert [type(error) for error in failed] == [type(raised), replayed]
+    assert str(raised) in str(failed[1])
+
+
+async def test_without_a_handler_or_a_log_an_effect_just_runs() -> None:
+    assert await effect("sum", sum, [1, 2]) == 3
+    seen: list[int] = []
+    async with Bus("direct://", source="/agents/plain") as bus:
+
+        @bus.subscribe("add")
+        async def add(numbers: list[int]) -> None:
+            assert context.running.get() is not None
+            seen.append(await effect("sum", sum, numbers))
+
+        await bus.publish("add", [3, 4])
+    assert seen == [7]
+
+
+async def test_durable_subscriptions_get_what_is_played(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'run.db'}"
+
+    def keeper(url: str) -> Bus:
+        bus = Bus(url, log=log, source="/agents/keeper")
+
+        @bus.subscribe("entry", durable="books")
+        async def book(msg: Message) -> None:
+            if msg.data == 2 and msg.attempt == 1:
+                raise ValueError("not yet")
+            await bus.publish("booked", [msg.data, msg.attempt])
+
+        return bus
+
+    async with Bus("direct://", log=log, source="/desk") as desk:
+        for number in (1, 2, 3):
+            await desk.publish("entry", number)
+    outcome = await rerun(str(tmp_path / "run.db"), keeper)
+    assert said(outcome, "booked") == [[1, 1], [2, 2], [3, 1]]
+    assert [str(failure.error) for failure in outcome.failures] == ["not yet"]
