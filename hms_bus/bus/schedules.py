@@ -12,10 +12,12 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from cronsim import CronSim, CronSimError
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from hms_bus import jsonformat
@@ -57,14 +59,18 @@ class Schedule(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Once, at `at` (RFC 3339), or at each time that `cron` names in `timezone`.
     """
 
-    envelope: Raw
+    envelope: dict[str, Any]
     at: str | None = None
     cron: str | None = None
     timezone: str = "UTC"
 
+    def message(self) -> Envelope:
+        """Return the message. Raises `DecodeError`."""
+        return jsonformat.decode(msgspec.json.encode(self.envelope))
+
     def is_nameless(self, topic: str) -> bool:
         """Whether `topic` was named after the message, so that nothing else is ever kept on it."""
-        return topic == f"{TOPIC}.{jsonformat.decode(bytes(self.envelope)).id}"
+        return topic == f"{TOPIC}.{self.message().id}"
 
     def last_due_ns(self, since_ns: int, now_ns: int) -> int | None:
         """Return the last time after `since_ns`, up to `now_ns`, at which it was due."""
@@ -120,7 +126,7 @@ def make_schedule(
     given = [name for name, value in (("delay", delay), ("at", at), ("cron", cron)) if value]
     if len(given) > 1 or (not given and delay is None):
         raise ConfigError(f"give one of delay=, at=, cron=, not {', '.join(given) or 'none'}")
-    document = Raw(jsonformat.encode(envelope))
+    document = msgspec.json.decode(jsonformat.encode(envelope))
     if cron is not None:
         _check_cron(cron, timezone)
         return Schedule(envelope=document, cron=cron, timezone=timezone)
@@ -257,8 +263,7 @@ def _said(delivery: Delivery, outcome: Outcome, *, delay_s: float = 0.0) -> Sett
 
 def _due_message(schedule: Schedule, record: Envelope, due_ns: int) -> Envelope:
     """Return the message as it is sent; sending it twice keeps it once."""
-    message = jsonformat.decode(bytes(schedule.envelope))
-    message = message.replace(time=format_time(time.time_ns() // 1000 * 1000))
+    message = schedule.message().replace(time=format_time(time.time_ns() // 1000 * 1000))
     if schedule.cron is None:
         return message
     return message.replace(id=f"{record.id}-{due_ns // 1_000_000_000}", causationid=record.id)

@@ -25,6 +25,7 @@ CREATE TABLE records (
   document TEXT NOT NULL
 );
 CREATE UNIQUE INDEX records_by_id ON records (id, source);
+CREATE INDEX records_by_topic ON records (topic);
 CREATE VIEW events AS
   SELECT position, recorded_ns, topics.name AS topic, json_extract(document, '$.type') AS type,
          sources.name AS source, records.id AS id, json_extract(document, '$.data') AS data

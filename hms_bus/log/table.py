@@ -33,18 +33,25 @@ class TopicSet:
         self._path = path
         self._seen = 0
         self._numbers: list[int] = []
-        self._text = "[]"
+        self._text: str | None = None
 
-    def numbers(self, connection: sqlite3.Connection) -> str:
-        """Return the selected numbers as a JSON array, complete in the connection's view."""
+    @property
+    def text(self) -> str:
+        """The numbers as a JSON array."""
+        if self._text is None:
+            self._text = json.dumps(self._numbers)
+        return self._text
+
+    def numbers(self, connection: sqlite3.Connection) -> list[int]:
+        """Return the selected numbers, complete in the connection's view."""
         rows: list[tuple[int, object]] = connection.execute(
             "SELECT id, name FROM topics WHERE id > ? ORDER BY id", (self._seen,)
         ).fetchall()
         if rows:
             self._seen = rows[-1][0]
             self._numbers += [number for number, name in rows if self._wants(self._name(name))]
-            self._text = json.dumps(self._numbers)
-        return self._text
+            self._text = None
+        return self._numbers
 
     def _name(self, value: object) -> str:
         try:
@@ -95,9 +102,12 @@ class SqliteTable:
         self, first: int, last: int, *, backwards: bool, limit: int, selection: Selection
     ) -> tuple[list[Row], int]:
         """Return a page; see `hms_bus.log.scan.Table.rows`."""
-        if self._topics is not None or selection.fragments:
+        topics = None if self._topics is None else self._topics.numbers(self._connection)
+        if topics == []:
+            return [], first if backwards else last
+        if selection.fragments or (topics is not None and len(topics) > 1):
             first, last = _reach(first, last, backwards=backwards)
-        conditions, values = self._conditions(selection)
+        conditions, values = self._conditions(topics, selection)
         cursor = self._connection.execute(
             "SELECT position, recorded_ns, document FROM records "  # noqa: S608 - own fragments
             f"WHERE position BETWEEN ? AND ?{conditions} "
@@ -130,12 +140,16 @@ class SqliteTable:
         what = f"a column of the record at position {position} holds a value of the wrong type"
         return damaged(self._path, what, position)
 
-    def _conditions(self, selection: Selection) -> tuple[str, list[Any]]:
+    def _conditions(self, topics: list[int] | None, selection: Selection) -> tuple[str, list[Any]]:
+        """Return what narrows a page: one topic is found by its index, several by looking."""
         conditions: list[str] = []
         values: list[Any] = []
-        if self._topics is not None:
-            conditions.append(" AND topic IN (SELECT value FROM json_each(?))")
-            values.append(self._topics.numbers(self._connection))
+        if topics is not None and len(topics) == 1:
+            conditions.append(" AND topic = ?")
+            values.append(topics[0])
+        elif self._topics is not None:
+            conditions.append(" AND +topic IN (SELECT value FROM json_each(?))")
+            values.append(self._topics.text)
         for group in selection.fragments:
             conditions.append(f" AND ({' OR '.join(['instr(document, ?)'] * len(group))})")
             values += group
