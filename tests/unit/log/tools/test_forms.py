@@ -166,7 +166,8 @@ def test_an_array_is_cut_the_same_whatever_chunks_it_comes_in(
 def test_without_the_extra_the_error_names_it(
     form: Form, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+    loaded = {name for name in sys.modules if name.partition(".")[0] == module}
+    for name in {module, *loaded}:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=rf"hms-bus\[{form}\]"):
         open_writer(form, io.BytesIO())
