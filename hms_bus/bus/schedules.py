@@ -47,6 +47,8 @@ SCHEDULER = Durable(
     name="scheduler", pattern=f"{TOPIC}.>", max_deliveries=None, max_unacked=1_000_000
 )
 
+_S_NS = 1_000_000_000
+
 _STANDBY_S = 5.0
 """How often a bus looks whether the one that runs the schedules has ended."""
 
@@ -77,7 +79,9 @@ class Schedule(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.cron is None:
             due_ns = parse_time(self.at or "")
             return due_ns if due_ns <= now_ns else None
-        occurrence = next(CronSim(self.cron, self._local(now_ns + 1), reverse=True), None)
+        # Its times are whole seconds, and it looks for one before: so one that is due now counts.
+        behind = self._local(now_ns // _S_NS * _S_NS + _S_NS)
+        occurrence = next(CronSim(self.cron, behind, reverse=True), None)
         if occurrence is None or (due_ns := _to_ns(occurrence)) <= since_ns:
             return None
         return due_ns
@@ -91,11 +95,13 @@ class Schedule(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if occurrence is None else _to_ns(occurrence)
 
     def _local(self, time_ns: int) -> datetime:
-        return datetime.fromtimestamp(time_ns / 1e9, _zone(self.timezone))
+        seconds, rest = divmod(time_ns, _S_NS)
+        moment = datetime.fromtimestamp(seconds, _zone(self.timezone))
+        return moment.replace(microsecond=rest // 1000)
 
 
 def _to_ns(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e9)
+    return int(moment.replace(microsecond=0).timestamp()) * _S_NS + moment.microsecond * 1000
 
 
 @lru_cache(maxsize=64)
