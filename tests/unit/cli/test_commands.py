@@ -7,12 +7,21 @@ import click
 import pytest
 
 from hms_bus.cli.app import COMMANDS, cli
+from hms_bus.cli.dlq.group import COMMANDS as DLQ_COMMANDS
+from hms_bus.cli.durable.group import COMMANDS as DURABLE_COMMANDS
 from hms_bus.cli.hub.group import COMMANDS as HUB_COMMANDS
 from hms_bus.cli.log.group import COMMANDS as LOG_COMMANDS
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [*COMMANDS.items(), *HUB_COMMANDS.items(), *LOG_COMMANDS.items()]
+    ("name", "target"),
+    [
+        *COMMANDS.items(),
+        *DLQ_COMMANDS.items(),
+        *DURABLE_COMMANDS.items(),
+        *HUB_COMMANDS.items(),
+        *LOG_COMMANDS.items(),
+    ],
 )
 def test_every_listed_command_exists_under_its_name(name: str, target: tuple[str, str]) -> None:
     module, _, attribute = target[0].partition(":")
