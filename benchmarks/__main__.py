@@ -12,7 +12,19 @@ from benchmarks import page, report
 from benchmarks.measuring import FULL, SHORT, measure
 from benchmarks.model import Report, Result, Row
 from benchmarks.plot import draw
-from benchmarks.rows import envelopes, idle, ipc, logs, publish, requests, sourcing, startup
+from benchmarks.rows import (
+    durable,
+    envelopes,
+    idle,
+    ipc,
+    logs,
+    long,
+    publish,
+    replays,
+    requests,
+    sourcing,
+    startup,
+)
 from benchmarks.surroundings import load, machine, versions
 from benchmarks.worker import ROOT, WorkerError
 
@@ -21,8 +33,11 @@ ROWS: Sequence[Row] = (
     *requests.ROWS,
     *envelopes.ROWS,
     *logs.ROWS,
+    *replays.ROWS,
+    *durable.ROWS,
     *sourcing.ROWS,
     *ipc.ROWS,
+    *long.ROWS,
     *idle.ROWS,
     *startup.ROWS,
 )

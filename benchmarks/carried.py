@@ -39,10 +39,15 @@ def document(order: Order) -> bytes:
     return CODEC.encode(envelope(order))
 
 
-def new_document(order: Order) -> bytes:
+def new_envelope(order: Order) -> Envelope:
     """Return one with an identity and a time of its own."""
     new_id, time = stamp()
-    return CODEC.encode(envelope(order, id=new_id, time=time))
+    return envelope(order, id=new_id, time=time)
+
+
+def new_document(order: Order) -> bytes:
+    """Return the same, encoded."""
+    return CODEC.encode(new_envelope(order))
 
 
 def reader() -> Callable[[bytes], Order]:

@@ -27,14 +27,18 @@ _PROBE_SHARE = 0.25
 
 
 class Effort(Struct, frozen=True, kw_only=True):
-    """How long to measure: `rounds` of about `round_s` seconds for each contender."""
+    """How long to measure: `rounds` of about `round_s` seconds for each contender.
+
+    When it `is_short`, gauges that have something shorter measure that (`Gauge.in_short`).
+    """
 
     rounds: int
     round_s: float
+    is_short: bool = False
 
 
 FULL = Effort(rounds=15, round_s=0.35)
-SHORT = Effort(rounds=3, round_s=0.08)
+SHORT = Effort(rounds=3, round_s=0.08, is_short=True)
 
 
 def timed(work: Callable[[int], Awaitable[None]]) -> Run:
@@ -51,7 +55,8 @@ def timed(work: Callable[[int], Awaitable[None]]) -> Run:
 async def measure(row: Row, effort: Effort) -> Result:
     """Measure one row."""
     if isinstance(row, Gauge):
-        return await _gauge(row, effort)
+        shorter = row.in_short if effort.is_short else None
+        return await _gauge(shorter or row, effort)
     return await _race(row, effort)
 
 
@@ -95,6 +100,7 @@ async def _race(race: Race, effort: Effort) -> RaceResult:
         peers=tuple(peers),
         targets=race.targets,
         order_of_magnitude=race.order_of_magnitude,
+        at_least=race.at_least,
         each=race.each,
         absent=tuple(absent),
     )

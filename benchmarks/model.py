@@ -48,8 +48,9 @@ class Race(Struct, frozen=True, kw_only=True):
 
     `unit` is the plural of one operation. `operations` fixes how many a round has; without it each
     contender gets as many as fill the round. `order_of_magnitude` is a goal for our own rate,
-    reached when the rate is nearer to it than to a tenth of it on a logarithmic scale. `each` names
-    the time of one operation that the table shows in place of a rate: `median`.
+    reached when the rate is nearer to it than to a tenth of it on a logarithmic scale; `at_least`
+    is a target for that rate as it stands. `each` names the time of one operation that the table
+    shows in place of a rate: `median`.
     """
 
     name: str
@@ -60,11 +61,15 @@ class Race(Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
     operations: int | None = None
     order_of_magnitude: float | None = None
+    at_least: float | None = None
     each: str | None = None
 
 
 class Gauge(Struct, frozen=True, kw_only=True):
-    """One figure that is measured `rounds` times and has no peer. `at_most` is its target."""
+    """One figure that is measured `rounds` times and has no peer. `at_most` is its target.
+
+    A short run measures `in_short` in its place: the same with less, as its title says.
+    """
 
     name: str
     title: str
@@ -72,6 +77,7 @@ class Gauge(Struct, frozen=True, kw_only=True):
     measure: Callable[[], Awaitable[float]]
     rounds: int = 1
     at_most: float | None = None
+    in_short: "Gauge | None" = None
 
 
 Row = Race | Gauge
@@ -102,6 +108,7 @@ class RaceResult(Struct, frozen=True, kw_only=True, tag="race"):
     peers: tuple[Timing, ...]
     targets: tuple[Target, ...]
     order_of_magnitude: float | None
+    at_least: float | None = None
     each: str | None = None
     absent: tuple[Absent, ...] = ()
 

@@ -55,6 +55,8 @@ def lines(result: Result) -> list[Line]:
     compared.extend(_absent_line(result, peer) for peer in result.absent)
     if result.order_of_magnitude is not None:
         compared.append(_order_line(result, result.order_of_magnitude))
+    if result.at_least is not None:
+        compared.append(_rate_line(result, result.at_least))
     return compared or [Line(what=result.title, ours=_figure(result, result.ours))]
 
 
@@ -90,6 +92,15 @@ def _order_line(result: RaceResult, order: float) -> Line:
         ours=_figure(result, result.ours),
         target=f"order of {order:,.0f}/s",
         verdict=verdict(is_of_order(rate, order)),
+    )
+
+
+def _rate_line(result: RaceResult, at_least: float) -> Line:
+    return Line(
+        what=result.title,
+        ours=_figure(result, result.ours),
+        target=f"≥ {at_least:,.0f} {result.unit}/s",
+        verdict=verdict(per_second(result.ours) >= at_least),
     )
 
 

@@ -77,6 +77,13 @@ async def nowhere() -> AsyncGenerator[Server]:
 
 
 @asynccontextmanager
+async def log_file() -> AsyncGenerator[Server]:
+    """Run nothing: the side opens the log at this address, a new file on disk, by itself."""
+    with disk_folder() as disk:
+        yield Server(address=f"sqlite:{disk / 'ours.db'}", pid=0)
+
+
+@asynccontextmanager
 async def redis_server() -> AsyncGenerator[Server]:
     """Run redis-server on a Unix socket, without persistence and without a limit for readers."""
     program = _program("redis-server")

@@ -4,14 +4,18 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
-from benchmarks.carried import SOURCE, TRACE
+from benchmarks.carried import SOURCE, TRACE, new_envelope
 from benchmarks.orders import TOPIC, Order, order_of
 from benchmarks.sides import ANSWER_S, asking, nothing, now, uvloop_if_there
 from benchmarks.tally import Arrivals
 from benchmarks.worker import Work, serve
 from hms_bus import Bus, __version__
+from hms_bus.abc import ConsumingLog, EventLog
+
+APPENDED_AT_ONCE = 500
 
 
 @asynccontextmanager
@@ -121,6 +125,61 @@ async def append(*, address: str, size: int, in_flight: int) -> AsyncGenerator[W
 
 
 @asynccontextmanager
+async def consume(*, address: str, size: int) -> AsyncGenerator[Work]:
+    """Handle, durably, what is in the log: the hub's, or that of this process at `sqlite:`.
+
+    Each round has a durable of its own, which begins so many records before the end. The clock runs
+    from when its bus is opened until it is closed, which settles all; the log is asked whether.
+    """
+    order = order_of(size)
+    numbers = count()
+
+    def new_bus() -> Bus:
+        is_local = address.startswith("sqlite:")
+        return Bus("direct://", log=address) if is_local else Bus(address)
+
+    async def round_of(operations: int, first: int, name: str) -> float:
+        bus = new_bus()
+        arrivals = Arrivals()
+
+        @bus.subscribe(TOPIC, durable=name, start=first)
+        async def handle(order: Order) -> None:
+            arrivals.add()
+
+        started = now()
+        async with bus:
+            await arrivals.take(operations)
+        return (now() - started) / 1e9
+
+    async def work(operations: int) -> dict[str, float]:
+        name = f"round-{next(numbers)}"
+        async with new_bus() as bus:
+            last = await _filled(bus.log, order, operations)
+        seconds = await round_of(operations, last - operations + 1, name)
+        async with new_bus() as bus:
+            await _check_settled(bus.log, name, last)
+        return {"seconds": seconds}
+
+    yield work
+
+
+async def _filled(log: EventLog | None, order: Order, least: int) -> int:
+    """Return the last position of a log of `least` records or more; append what is missing."""
+    assert log is not None
+    while (missing := least - (last := (await log.head()).position)) > 0:
+        await log.append([new_envelope(order) for _ in range(min(missing, APPENDED_AT_ONCE))])
+    return last
+
+
+async def _check_settled(log: EventLog | None, name: str, last: int) -> None:
+    """Let what was not settled end the benchmark; then the durable is forgotten."""
+    assert isinstance(log, ConsumingLog)
+    [info] = [info for info in await log.durables() if info.durable.name == name]
+    assert (info.floor, info.unacked, info.dead) == (last, 0, ())
+    await log.forget(name)
+
+
+@asynccontextmanager
 async def chat(*, address: str, size: int, own: int, other: int) -> AsyncGenerator[Work]:
     """Be one of many clients: publish to the `other` one's topic, handle what comes on the own."""
     bus = Bus(address, source=SOURCE)
@@ -151,6 +210,7 @@ if __name__ == "__main__":
             "answer": answer,
             "ask": ask,
             "append": append,
+            "consume": consume,
         },
         loop_factory=uvloop_if_there(),
     )

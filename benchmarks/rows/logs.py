@@ -172,6 +172,15 @@ def _write_rows(path: Path) -> None:
         database.close()
 
 
+READERS = (
+    Contender(name=AIOSQLITE_READ, open=partial(open_aiosqlite_read, _as_it_is)),
+    Contender(
+        name=AIOSQLITE_DECODED,
+        open=partial(open_aiosqlite_read, json.Decoder(_Document).decode),
+    ),
+)
+"""The peers that iterate over the rows of a file."""
+
 ROWS = (
     Race(
         name="append",
@@ -193,13 +202,7 @@ ROWS = (
         title="read the log into handlers",
         unit="records",
         ours=Contender(name="hms-bus", open=open_read),
-        peers=(
-            Contender(name=AIOSQLITE_READ, open=partial(open_aiosqlite_read, _as_it_is)),
-            Contender(
-                name=AIOSQLITE_DECODED,
-                open=partial(open_aiosqlite_read, json.Decoder(_Document).decode),
-            ),
-        ),
+        peers=READERS,
         targets=(Target(against=AIOSQLITE_READ, limit=1.5),),
         operations=RECORDS,
     ),

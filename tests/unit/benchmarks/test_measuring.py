@@ -112,6 +112,31 @@ async def test_a_gauge_is_read_no_more_often_than_it_asks_for() -> None:
     assert result.values == (3.0, 1.0)
 
 
+async def test_only_a_short_run_measures_what_is_there_for_short_runs() -> None:
+    async def all_of_it() -> float:
+        return 5.0
+
+    async def a_part() -> float:
+        return 2.0
+
+    part = Gauge(name="gauge", title="2 of it", unit="s", measure=a_part)
+    gauge = Gauge(name="gauge", title="5 of it", unit="s", measure=all_of_it, in_short=part)
+    short = msgspec.structs.replace(EFFORT, is_short=True)
+    found = [await measure(gauge, EFFORT), await measure(gauge, short), await measure(part, short)]
+    titles = [(result.title, result.values) for result in found if isinstance(result, GaugeResult)]
+    assert titles == [("5 of it", (5.0,)), ("2 of it", (2.0,)), ("2 of it", (2.0,))]
+
+
+async def test_a_result_keeps_the_goals_of_its_race() -> None:
+    race = msgspec.structs.replace(
+        Machine().race(), order_of_magnitude=1e3, at_least=50_000.0, each="median"
+    )
+    result = await measure(race, EFFORT)
+    assert isinstance(result, RaceResult)
+    assert (result.order_of_magnitude, result.at_least, result.each) == (1e3, 50_000.0, "median")
+    assert result.targets == race.targets
+
+
 async def test_timed_passes_the_operations_on_and_returns_seconds() -> None:
     asked: list[int] = []
 

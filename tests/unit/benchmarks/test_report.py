@@ -63,6 +63,24 @@ def test_a_race_has_a_line_for_each_peer_and_one_for_its_own_rate() -> None:
     assert (order.target, order.verdict) == ("order of 1,000,000/s", "reached")
 
 
+@pytest.mark.parametrize(
+    ("at_least", "verdict"), [(5.0, "reached"), (5.1, "not reached"), (15.0, "not reached")]
+)
+def test_our_own_rate_may_have_a_target_that_is_taken_as_it_stands(
+    at_least: float, verdict: str
+) -> None:
+    race = msgspec.structs.replace(ALONE, at_least=at_least)
+    [line] = report.lines(race)
+    assert (line.ours, line.against, line.verdict) == ("5 messages/s", "", verdict)
+    assert report.missed([race]) == (["emit"] if verdict == "not reached" else [])
+
+
+def test_a_target_for_our_own_rate_has_a_line_behind_those_of_the_peers() -> None:
+    *_, order, least = report.lines(msgspec.structs.replace(RACE, at_least=50_000.0))
+    assert order.target == "order of 1,000,000/s"
+    assert (least.target, least.verdict) == ("≥ 50,000 messages/s", "reached")
+
+
 def test_rates_are_shown_with_three_digits() -> None:
     [fast, *_] = report.lines(RACE)
     assert fast.ours == "1,230,000 messages/s"
