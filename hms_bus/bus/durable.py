@@ -199,8 +199,10 @@ class DurableSubscription:
 
     async def _fetch_all(self, consumer: Consumer) -> None:
         while True:
-            room = self._ahead - len(self._queue) - self._in_progress
-            if 2 * room < self._ahead:
+            taken = len(self._queue) + self._in_progress
+            room = self._ahead - taken
+            # Half of it at once, for the sake of larger steps, unless a lane has nothing to do.
+            if room < 1 or (2 * room < self._ahead and taken >= self.options.concurrency):
                 self._changed.clear()
                 await self._changed.wait()
                 continue

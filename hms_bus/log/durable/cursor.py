@@ -21,6 +21,9 @@ READ_AHEAD_BYTES = 4 * 2**20
 """No more is read once their payloads have that many bytes."""
 
 
+_LATEST_NS = 2**63 - 1
+
+
 class Dead(Struct, frozen=True, kw_only=True):
     """A record that will not be delivered any more, and why."""
 
@@ -33,7 +36,7 @@ class Dead(Struct, frozen=True, kw_only=True):
 class _Held:
     """A record that was delivered and is not settled: out, or waiting for another try."""
 
-    __slots__ = ("attempts", "due_ns", "is_out", "owner", "record")
+    __slots__ = ("attempts", "due_ns", "is_out", "is_refused", "owner", "record")
 
     def __init__(
         self, record: Record, attempts: int, due_ns: int, owner: object, *, is_out: bool
@@ -43,6 +46,8 @@ class _Held:
         self.due_ns = due_ns
         self.owner = owner
         self.is_out = is_out
+        self.is_refused = False
+        """Whether its last delivery was settled: by being refused."""
 
 
 class Cursor:
@@ -95,12 +100,11 @@ class Cursor:
 
     def restore(self, records: Iterable[Record]) -> None:
         """Take the records of `missing`, in the order of positions, as they were left."""
-        ack_wait_ns = round(self.durable.ack_wait_s * 1e9)
+        due_ns = _later(self._delivered_ns, self.durable.ack_wait_s)
+        parked: list[Record] = []
         for record in records:
             position = record.position
-            row = self._saved_rows.get(position) or Row(
-                position, State.OUT, 1, self._delivered_ns + ack_wait_ns
-            )
+            row = self._saved_rows.get(position) or Row(position, State.OUT, 1, due_ns)
             if position > self.floor:
                 self._order.append(position)
             else:
@@ -108,13 +112,19 @@ class Cursor:
             if row.state in {State.DONE, State.DEAD}:
                 self._done.add(position)
             elif row.state is State.PARKED:
-                self._queued_bytes += _size(record)
-                if not self._park(record):
-                    self._free(record)
+                parked.append(record)
             else:
                 is_out = row.state is State.OUT
                 self._hold(record, row.attempts, row.due_ns, None, is_out=is_out)
+        for record in parked:  # a redriven one may wait for a later position
+            self._queue(record)
         self._advance()
+
+    def _queue(self, record: Record) -> None:
+        """Let `record` be delivered when it is its key's turn, as if for the first time."""
+        self._queued_bytes += _size(record)
+        if not self._park(record):
+            self._free(record)
 
     def _free(self, record: Record) -> None:
         """Let a parked record be the next of its key."""
@@ -162,7 +172,7 @@ class Cursor:
         taken: list[Delivery] = []
         while self._again and len(taken) < limit:
             held = self._held.get(heappop(self._again))
-            if held is not None and not held.is_out:
+            if held is not None and not held.is_out and held.due_ns <= now_ns:
                 taken += self._deliver(held.record, held.attempts, now_ns, owner)
         most = self.durable.max_unacked
         while self._freed and len(taken) < limit and len(self._held) < most:
@@ -201,7 +211,7 @@ class Cursor:
             self.delivered = max(self.delivered, position)
             self._end(record)
             return ()
-        due_ns = now_ns + round(self.durable.ack_wait_s * 1e9)
+        due_ns = _later(now_ns, self.durable.ack_wait_s)
         self._hold(record, attempts + 1, due_ns, owner, is_out=True)
         if attempts or position <= self.delivered or position in self._saved_rows:
             self._dirty.add(position)  # the others need no row: see `State`
@@ -257,18 +267,20 @@ class Cursor:
         if held is None or held.attempts != settlement.attempt:
             return
         outcome = settlement.outcome
+        if held.is_refused:
+            return
         if outcome == "ack":
             self._end(held.record)
         elif not held.is_out:
             return  # its ack wait is over: it will be delivered again
         elif outcome == "progress":
-            self._extend(held, now_ns + round(self.durable.ack_wait_s * 1e9))
+            self._extend(held, _later(now_ns, self.durable.ack_wait_s))
         elif outcome == "term" or (outcome == "nak" and self._is_last(held.attempts)):
             self._bury(held, settlement.code, settlement.reason)
         else:
             if outcome == "defer":
                 held.attempts -= 1
-            self._wait(held, now_ns + round(settlement.delay_s * 1e9))
+            self._wait(held, _later(now_ns, settlement.delay_s))
 
     def hand_back(self, owner: object, now_ns: int) -> None:
         """Take back, uncounted, what `owner` holds."""
@@ -291,7 +303,7 @@ class Cursor:
             if held.owner is owner:
                 held.owner = None
 
-    def redrive(self, records: Iterable[Record], now_ns: int) -> None:
+    def redrive(self, records: Iterable[Record]) -> None:
         """Deliver dead letters again, as if for the first time."""
         for record in records:
             self._dead_positions.discard(record.position)
@@ -299,9 +311,7 @@ class Cursor:
                 self._redriven.add(record.position)
             else:
                 self._done.discard(record.position)
-            if not self._park(record):
-                self._free(record)  # not held yet: `max_unacked` goes for it, too
-            self._queued_bytes += _size(record)
+            self._queue(record)  # not held yet: `max_unacked` goes for it, too
             self._dirty.add(record.position)
             self._is_changed = True
 
@@ -318,6 +328,7 @@ class Cursor:
 
     def _wait(self, held: _Held, due_ns: int) -> None:
         self._await_try(held, due_ns)
+        held.is_refused = True
         heappush(self._due, (due_ns, held.record.position, held.attempts))
 
     def _bury(self, held: _Held, code: str, reason: str) -> None:
@@ -415,6 +426,12 @@ class Cursor:
         if position > self.floor or position in self._redriven:
             return Row(position, State.PARKED, 0, 0)
         return None
+
+
+def _later(now_ns: int, wait_s: float) -> int:
+    """Return the time after a wait, within what a log file holds; no number is no wait."""
+    wait_ns = max(0.0, wait_s * 1e9)
+    return now_ns + round(wait_ns) if wait_ns < _LATEST_NS - now_ns else _LATEST_NS
 
 
 def _size(record: Record) -> int:

@@ -11,6 +11,8 @@ from hms_bus.log.durable.engine import Engine, LogConsumer, Shelf
 from hms_bus.log.durable.saved import Saved
 from hms_bus.topics import check_topic, parse_pattern
 
+_LARGEST = 2**63
+
 _FIXED = ("pattern", "group")
 """What a durable keeps from its beginning to its end."""
 
@@ -171,8 +173,8 @@ def _check(durable: Durable) -> None:
         raise UsageError(f"{durable.name!r} is no name of a durable: it has a dot")
     if durable.group is not None and not durable.group:
         raise UsageError("the group's name is empty: leave it out, or name it")
-    if not isinstance(durable.start, str) and durable.start < 1:
-        raise UsageError(f"start is {durable.start}: positions start at 1")
+    if not isinstance(durable.start, str) and not 1 <= durable.start < _LARGEST:
+        raise UsageError(f"start is {durable.start}: positions start at 1, and stay below 2^63")
     for name, value, least in (
         ("max_deliveries", durable.max_deliveries, 1),
         ("max_unacked", durable.max_unacked, 1),

@@ -66,6 +66,7 @@ class Engine:
         self._keeping: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self._failure: BusError | None = None
+        self._is_stopped = False
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -98,6 +99,7 @@ class Engine:
             await asyncio.gather(self._feeder, return_exceptions=True)
         with suppress(BusError):
             await self.keep()
+        self._is_stopped = True
         self._wake_all()
 
     async def _feed(self) -> None:
@@ -128,7 +130,9 @@ class Engine:
                 self._room.set()
             if deliveries:
                 await self._hand_over(deliveries)
-                return deliveries
+                if consumer in self.consumers:
+                    return deliveries
+                continue  # it was closed meanwhile, and all that it had was handed back
             if self.cursor.is_changed:
                 await self.keep()
                 continue
@@ -156,13 +160,15 @@ class Engine:
             timer = self._loop.call_later(max(due_ns - time.time_ns(), 0) / 1e9 + 0.001, self._wake)
         try:
             await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._wake()  # it was this one's turn, and is the next one's now
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            elif turn.cancelled():
-                self._wake()
 
     def _wake(self) -> None:
         while self._waiting:
@@ -179,6 +185,8 @@ class Engine:
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """See `hms_bus.abc.Consumer.settle`."""
+        if self._is_stopped:
+            raise StateError("the consumer is closed")  # another engine may be at work
         now_ns = time.time_ns()
         for settlement in settlements:
             self.cursor.settle(settlement, now_ns)
@@ -187,7 +195,7 @@ class Engine:
 
     async def redrive(self, records: Sequence[Record]) -> None:
         """See `hms_bus.abc.ConsumingLog.redrive`."""
-        self.cursor.redrive(records, time.time_ns())
+        self.cursor.redrive(records)
         self._wake()
         await self.keep()
 
@@ -209,8 +217,8 @@ class Engine:
             return
         self.cursor.dead = []
         changes = self.cursor.changes()
-        letters = [dead_letter(self.cursor.durable.name, one) for one in dead]
         try:
+            letters = [dead_letter(self.cursor.durable.name, one) for one in dead]
             await self._shelf.keep(changes, letters)
         except BaseException:
             self.cursor.not_kept(changes, dead)

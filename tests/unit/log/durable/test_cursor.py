@@ -1,0 +1,188 @@
+"""A durable's cursor, case by case; what holds whatever happens is in test_cursor_model."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from hms_bus.abc import Delivery, Durable, Outcome, Record, Settlement
+from hms_bus.ids import format_time
+from hms_bus.log.durable.cursor import Cursor
+from hms_bus.log.durable.saved import Saved, State, apply
+from tests.support.events import event
+
+SECOND = 10**9
+NOW = 2 * 10**18
+FOREVER_NS = 2**63 - 1
+"""The latest time that a log file holds."""
+
+
+class Story:
+    """A cursor, what was kept of it, and all records that there are."""
+
+    def __init__(self, *keys: str | None, expired: Sequence[int] = (), **settings: object) -> None:
+        durable = Durable(name="d", pattern=">", **settings)  # pyright: ignore[reportArgumentType]
+        self.saved = Saved(durable=durable, floor=0, delivered=0, delivered_ns=0)
+        self.cursor = Cursor(self.saved, is_new=True)
+        gone = format_time(NOW - SECOND)
+        self.records = [
+            Record(
+                position=position,
+                recorded_ns=NOW,
+                envelope=event(partitionkey=key, expirytime=gone if position in expired else None),
+            )
+            for position, key in enumerate(keys, 1)
+        ]
+        self.cursor.feed(self.records)
+
+    def take(self, limit: int = 9, after_s: float = 0) -> list[tuple[int, int]]:
+        """Return position and attempt of what is handed out so many seconds later."""
+        taken = self.cursor.take(limit, NOW + round(after_s * SECOND), "me")
+        return [told(delivery) for delivery in taken]
+
+    def settle(
+        self, position: int, attempt: int, outcome: Outcome = "ack", delay_s: float = 0.0
+    ) -> None:
+        """Say what became of a delivery, now."""
+        settlement = Settlement(
+            position=position, attempt=attempt, outcome=outcome, delay_s=delay_s
+        )
+        self.cursor.settle(settlement, NOW)
+
+    def keep(self) -> dict[int, State]:
+        """Keep what has changed; return how the positions stand that have a row."""
+        self.saved = apply(self.saved, self.cursor.changes())
+        self.cursor.dead.clear()
+        return {row.position: row.state for row in self.saved.rows}
+
+    def restart(self) -> None:
+        """Go on from what was kept."""
+        self.cursor = Cursor(self.saved)
+        singles, between = self.cursor.missing()
+        wanted = {*singles, *between}
+        self.cursor.restore(record for record in self.records if record.position in wanted)
+        self.cursor.feed([each for each in self.records if each.position > self.cursor.delivered])
+
+    def redrive(self, *positions: int) -> None:
+        """Let dead ones come again."""
+        self.cursor.redrive([self.records[position - 1] for position in positions])
+
+
+def told(delivery: Delivery) -> tuple[int, int]:
+    return delivery.record.position, delivery.attempt
+
+
+def test_what_has_expired_is_behind_the_cursor_also_after_a_restart() -> None:
+    story = Story(None, None, None, expired=[1, 2])
+    assert story.take(1) == [(3, 1)]
+    story.settle(3, 1)
+    assert story.cursor.floor == 3
+
+    story = Story(None, None, expired=[1])
+    story.records.pop()
+    story.cursor = Cursor(story.saved)
+    story.cursor.feed(story.records)
+    assert story.take() == []
+    story.keep()
+    assert (story.saved.floor, story.saved.delivered) == (1, 1)
+    story.restart()
+    assert story.take() == []
+    assert not story.cursor.is_changed
+
+
+def test_what_comes_again_by_redrive_counts_against_the_limit() -> None:
+    story = Story(*[None] * 6, max_unacked=2)
+    for position in range(1, 5):
+        story.take(1)
+        story.settle(position, 1, "term")
+    assert story.take() == [(5, 1), (6, 1)]
+    story.redrive(1, 2, 3, 4)
+    assert story.take() == []
+    assert story.cursor.unacked == 2
+    story.settle(5, 1)
+    assert story.take() == [(1, 1)]
+    assert story.keep()[2] is State.PARKED
+    story.restart()
+    story.settle(6, 1)
+    assert story.take() == [(2, 1)]
+
+
+def test_a_redriven_one_waits_for_its_key_after_a_restart_too() -> None:
+    story = Story("k", "k")
+    story.take()
+    story.settle(1, 1, "term")
+    assert story.take() == [(2, 1)]
+    story.redrive(1)
+    assert story.take() == []
+    story.keep()
+    story.restart()
+    assert story.take() == []
+    story.settle(2, 1)
+    assert story.take() == [(1, 1)]
+
+
+def test_a_wait_is_not_cut_short_by_what_was_due_before_it() -> None:
+    story = Story(None, None, ack_wait_s=10)
+    story.take()
+    story.settle(1, 1, "progress")
+    story.settle(1, 1, "progress")
+    assert story.take(1, after_s=10) == [(1, 2)]
+    settlement = Settlement(position=1, attempt=2, outcome="nak", delay_s=60)
+    story.cursor.settle(settlement, NOW + 10 * SECOND)
+    assert story.take(after_s=11) == [(2, 2)]
+    assert story.take(after_s=70) == [(1, 3), (2, 3)]
+
+
+def test_who_has_refused_a_delivery_cannot_ack_it_any_more() -> None:
+    story = Story(None)
+    story.take()
+    story.settle(1, 1, "nak", delay_s=5)
+    story.settle(1, 1, "ack")
+    assert story.take(after_s=6) == [(1, 2)]
+
+
+def test_an_ack_counts_until_the_next_attempt_though_the_ack_wait_is_over() -> None:
+    story = Story("k", "k", ack_wait_s=10)
+    assert story.take() == [(1, 1)]
+    assert story.take(after_s=10) == [(1, 2)]
+    story.settle(1, 1)
+    assert story.cursor.unacked == 1
+    story.settle(1, 2)
+    assert story.take(after_s=10) == [(2, 1)]
+
+
+@pytest.mark.parametrize("delay_s", [1e11, float("inf"), float("nan"), -1e30])
+def test_any_delay_becomes_a_time_that_a_log_file_holds(delay_s: float) -> None:
+    story = Story(None, ack_wait_s=1e300)
+    assert story.take() == [(1, 1)]
+    story.settle(1, 1, "progress")
+    story.settle(1, 1, "nak", delay_s)
+    story.keep()
+    [row] = story.saved.rows
+    assert (row.state, row.attempts) == (State.WAITING, 1)
+    assert NOW <= row.due_ns <= FOREVER_NS
+    story.restart()
+    assert story.take(after_s=(row.due_ns - NOW) / SECOND) == [(1, 2)]
+
+
+def test_a_record_without_a_row_that_was_delivered_is_out_after_a_restart() -> None:
+    story = Story(None, None, ack_wait_s=1e300)
+    story.take()
+    story.settle(2, 1)
+    assert story.keep() == {2: State.DONE}
+    story.restart()
+    assert (story.cursor.unacked, story.cursor.redelivered) == (1, 0)
+    assert story.take(after_s=1000) == []
+    story.settle(1, 1)
+    assert story.keep() == {}
+    assert story.saved.floor == 2
+
+
+def test_a_key_whose_parked_ones_fill_the_room_lets_them_go_one_by_one() -> None:
+    story = Story(*["k"] * 1500, None)
+    assert story.take() == [(1, 1)]
+    assert story.take() == []
+    assert not story.cursor.wants_records
+    for position in range(1, 1500):
+        story.settle(position, 1)
+        assert (position + 1, 1) in story.take()
+    assert story.cursor.wants_records
