@@ -349,7 +349,7 @@ class Settlement(Struct, frozen=True, kw_only=True, gc=False):
 class DurableInfo(Struct, frozen=True, kw_only=True):
     """A durable as it stands.
 
-    All positions up to `floor` that it selects are settled; `delivered` is the last one that was
+    All positions up to `floor` that it selects are settled, `delivered` is the last one that was
     handed out. `unacked` deliveries are not settled, `redelivered` of them were tried more than
     once; `lag` is how many records of the log, selected or not, lie behind `delivered`. `dead` are
     the positions, in order, that became dead letters and were not redriven since.

@@ -19,7 +19,7 @@ WIDTH = 88
 SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "The bus": {
         "hms_bus.bus.bus": ["Bus"],
-        "hms_bus.bus.composing": ["PublishOptions"],
+        "hms_bus.bus.composing": ["PublishOptions", "SendOptions"],
         "hms_bus.bus.message": ["Message"],
         "hms_bus.bus.streams": ["MessageStream"],
         "hms_bus.bus.requests": ["Reply", "ReplyStream"],

@@ -2,7 +2,7 @@
 
 from hms_bus.abc import Overflow
 from hms_bus.bus.bus import Bus
-from hms_bus.bus.composing import PublishOptions
+from hms_bus.bus.composing import PublishOptions, SendOptions
 from hms_bus.bus.declarations import DurableSettings
 from hms_bus.bus.durable import Backoff
 from hms_bus.bus.message import Message
@@ -33,6 +33,7 @@ __all__ = [
     "PublishOptions",
     "Reply",
     "ReplyStream",
+    "SendOptions",
     "SubscriptionStats",
     "retry",
     "timeout",

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from hms_bus.abc import Durable, EventLog, Expect, Overflow, Receipt, Selector
 from hms_bus.bus import asking
-from hms_bus.bus.composing import PublishOptions
+from hms_bus.bus.composing import PublishOptions, SendOptions
 from hms_bus.bus.declarations import (
     SERVICE_GROUP,
     Declarations,
@@ -126,6 +126,7 @@ class Bus:
         self._scope = open_runtime(self.config, self.source, self._hooks, self._declarations.made)
         try:
             self._runtime = await self._scope.__aenter__()
+            self._runtime.begin()
         except BaseException:
             self._scope = None
             raise
@@ -188,7 +189,7 @@ class Bus:
         data: Any = UNSET,
         *,
         expect: Expect = "any",
-        **options: Unpack[PublishOptions],
+        **options: Unpack[SendOptions],
     ) -> Receipt:
         """Publish one message; return once every subscriber has room for it.
 
@@ -227,7 +228,7 @@ class Bus:
         *,
         cron: str | None = None,
         timezone: str = "UTC",
-        **options: Unpack[PublishOptions],
+        **options: Unpack[SendOptions],
     ) -> Receipt:
         """Publish one message later: once (`at`, or `delay` from now), or as often as `cron` says.
 

@@ -23,13 +23,7 @@ class PublishOptions(TypedDict, total=False):
     message may wait to be handled. Messages with one `partitionkey` stay in order under
     concurrency. `priority` is 0 to 9, 9 first, 4 without. `id` makes publishing idempotent on a
     logged topic: the same (`source`, `id`) is kept once.
-
-    `delay` and `at` (aware datetime or RFC 3339 text) let the log keep the message and send it
-    later, see `Bus.schedule`; `publish` alone knows them.
     """
-
-    delay: Duration
-    at: datetime | str
 
     id: str
     type: str
@@ -50,6 +44,17 @@ class PublishOptions(TypedDict, total=False):
     authid: str
     severitynumber: int
     extensions: Mapping[str, ExtensionValue]
+
+
+class SendOptions(PublishOptions, total=False):
+    """The options of a message that may be sent later.
+
+    `delay`, or `at` (aware datetime or RFC 3339 text), lets the log keep the message until then,
+    see `Bus.schedule`.
+    """
+
+    delay: Duration
+    at: datetime | str
 
 
 class Composer:

@@ -159,4 +159,4 @@ def make_durable(
         max_deliveries=settings.get("max_deliveries", 5),
         max_unacked=settings.get("max_unacked", 1000),
     )
-    return durable, Redelivery(ack=ack, backoff=settings.get("backoff", Backoff()))
+    return durable, Redelivery(ack=ack, backoff=settings.get("backoff", Backoff()).check())

@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from math import inf
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -24,7 +25,13 @@ from hms_bus.bus.middleware import Handler
 from hms_bus.bus.protocol import text_of
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.bus.subscription import Keeper, Options, is_cancelled
-from hms_bus.errors import BusError, EnvironmentFailure, StateError
+from hms_bus.errors import (
+    BusError,
+    ConfigError,
+    EnvironmentFailure,
+    QueueFullError,
+    StateError,
+)
 from hms_bus.topics import Pattern
 
 logger = logging.getLogger("hms_bus")
@@ -55,9 +62,20 @@ class Backoff(Struct, frozen=True, kw_only=True):
     max_s: float = 300.0
     jitter: float = 0.2
 
+    def check(self) -> "Backoff":
+        """Return it. Raises `ConfigError` for what cannot be waited."""
+        if not (0 <= self.first_s < inf and 0 <= self.max_s < inf and 1 <= self.factor < inf):
+            raise ConfigError(f"{self}: first_s and max_s are seconds, factor is at least 1")
+        if not 0 <= self.jitter <= 1:
+            raise ConfigError(f"{self}: jitter is a share, 0 to 1")
+        return self
+
     def delay_s(self, attempt: int) -> float:
         """Return the wait after the `attempt`-th delivery, counted from 1."""
-        wait_s = min(self.first_s * self.factor ** min(attempt - 1, 1000), self.max_s)
+        try:
+            wait_s = min(self.first_s * self.factor ** (attempt - 1), self.max_s)
+        except OverflowError:
+            wait_s = self.max_s
         return wait_s * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - no secret
 
 
@@ -104,7 +122,8 @@ class DurableSubscription:
         self._keeper = keeper
         self._most = max(min(options.max_queue, durable.max_unacked), 1)
         self._ahead = min(options.concurrency, self._most)
-        self._queue: deque[Delivery] = deque()
+        self._queue: deque[tuple[Delivery, float]] = deque()
+        """What was fetched, and when on the loop's clock its ack wait began."""
         self._outcomes: list[Settlement] = []
         self._settling = False
         self._in_progress = 0
@@ -120,8 +139,13 @@ class DurableSubscription:
     # -- life ----------------------------------------------------------------------------------
 
     async def open(self, log: ConsumingLog) -> None:
-        """Begin to consume. Raises what `hms_bus.abc.ConsumingLog.consume` does."""
+        """Take part in the durable. Raises what `hms_bus.abc.ConsumingLog.consume` does."""
         self._consumer = await self._scope.enter_async_context(log.consume(self._durable))
+
+    def begin(self) -> None:
+        """Begin to fetch and handle; once, after `open`."""
+        if self._consumer is None:
+            raise StateError("the subscription is not open")
         for work in (self._fetch_all, self._settle_all, self._extend_all):
             task = self._keeper.loop.create_task(
                 work(self._consumer),
@@ -151,7 +175,7 @@ class DurableSubscription:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
         self._lanes.clear()
-        while self._outcomes or self._settling:
+        while (self._outcomes or self._settling) and not self._tasks[1].done():
             self._changed.clear()
             await self._changed.wait()
         for task in self._tasks:
@@ -217,13 +241,16 @@ class DurableSubscription:
                 continue
             except StateError:
                 return
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not go unheard
+                logger.error("%s has ended: %s", self.title, text_of(error))  # noqa: TRY400
+                return
             self._accept(deliveries)
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:
         self._adapt()
-        self._queue.extend(deliveries)
         loop = self._keeper.loop
-        self._fetched_at = loop.time()
+        self._fetched_at = now = loop.time()
+        self._queue.extend((delivery, now) for delivery in deliveries)
         needed = min(len(deliveries), self.options.concurrency)
         while self._takers and needed:
             needed -= 1
@@ -251,12 +278,7 @@ class DurableSubscription:
         """Keep the ack wait of what is only queued from running out."""
         while True:
             await asyncio.sleep(self._durable.ack_wait_s / 3)
-            waiting = [
-                Settlement(
-                    position=delivery.record.position, attempt=delivery.attempt, outcome="progress"
-                )
-                for delivery in self._queue
-            ]
+            waiting = [_in_progress(delivery) for delivery, _ in self._queue]
             if waiting:
                 with suppress(BusError):
                     await consumer.settle(waiting)
@@ -277,9 +299,13 @@ class DurableSubscription:
                 await taker
                 burst = 0
                 continue
-            delivery = queue.popleft()
+            delivery, fetched_at = queue.popleft()
             self._in_progress += 1
             began = loop.time()
+            if began - fetched_at > self._durable.ack_wait_s / 10:
+                # The handler shall have the whole of its ack wait.
+                self._outcomes.append(_in_progress(delivery))
+                self._has_outcomes.set()
             try:
                 await self._handle(delivery)
             finally:
@@ -362,7 +388,7 @@ class DurableSubscription:
             self._settling = True
             try:
                 await consumer.settle(outcomes)
-            except BusError as error:
+            except Exception as error:  # noqa: BLE001 - the next ones can be settled all the same
                 logger.warning(
                     "%s: what became of %d messages could not be kept, they will be delivered "
                     "again: %s",
@@ -378,9 +404,20 @@ class DurableSubscription:
         self._changed.set()
 
 
+def _in_progress(delivery: Delivery) -> Settlement:
+    return Settlement(
+        position=delivery.record.position, attempt=delivery.attempt, outcome="progress"
+    )
+
+
 def _will_never_succeed(error: BaseException) -> bool:
     """Whether another delivery would fail in the same way.
 
-    What is closed now may be open when the message comes again.
+    What is closed now may be open when the message comes again. A full queue is never for good,
+    also where publishing once more would say it twice.
     """
-    return isinstance(error, BusError) and not error.retryable and not isinstance(error, StateError)
+    return (
+        isinstance(error, BusError)
+        and not error.retryable
+        and not isinstance(error, StateError | QueueFullError)
+    )

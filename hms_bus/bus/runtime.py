@@ -17,7 +17,7 @@ from hms_bus.abc import ConsumingLog, Durable, EventLog, Expect, Receipt, Sink, 
 from hms_bus.bus import context, protocol
 from hms_bus.bus.background import Background, Emits
 from hms_bus.bus.calling import caller_of, handler_of
-from hms_bus.bus.composing import Composer, PublishOptions
+from hms_bus.bus.composing import Composer, PublishOptions, SendOptions
 from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.declarations import Declaration
 from hms_bus.bus.delivering import Delivery
@@ -108,6 +108,7 @@ class Runtime:
         self.draining = False
         self._closed = False
         self._serves = False
+        self._is_begun = False
         self._subscriptions: dict[Handling, list[Unsubscribe]] = {}
         self._servers: set[Handling] = set()
         self._handlers: dict[Declaration, Handling] = {}
@@ -125,8 +126,20 @@ class Runtime:
             inbox = link.inbox
             inbox.on_stray = partial(self._cancel_stray, link)
             self._system.append(await link.transport.subscribe(inbox.address, inbox))
-        for declaration in declarations:
+        # Durables last, for their handlers may publish to the others.
+        for declaration in sorted(declarations, key=lambda each: each.durable is not None):
             await self.open_handler(declaration)
+
+    def begin(self) -> None:
+        """Let the durable subscriptions begin, once the bus can be used by their handlers."""
+        self._is_begun = True
+        for subscription in self._subscriptions:
+            if isinstance(subscription, DurableSubscription):
+                self._begin_durable(subscription, self._consuming("durable subscriptions"))
+
+    def _begin_durable(self, subscription: DurableSubscription, log: ConsumingLog) -> None:
+        subscription.begin()
+        self._run_schedules(log)
 
     async def stop(self) -> None:
         """Drain, at most `drain_timeout_s`, then end what still runs; also when cancelled."""
@@ -154,6 +167,10 @@ class Runtime:
 
     async def _drain(self) -> None:
         await self.settle()
+        # The log keeps what durables have not begun.
+        await self._stop_intake(
+            [each for each in self._subscriptions if isinstance(each, DurableSubscription)]
+        )
         if all("private" in link.transport.capabilities for link in self.links):
             # Only our own handlers can still publish: what they start is ours to finish, too.
             await self._quiesce(self._subscriptions)
@@ -269,7 +286,8 @@ class Runtime:
             keeper=self,
         )
         await subscription.open(log)
-        self._run_schedules(log)
+        if self._is_begun:
+            self._begin_durable(subscription, log)
         self._subscriptions[subscription] = [subscription.stop]
         self._handlers[declaration] = subscription
         return subscription
@@ -340,9 +358,7 @@ class Runtime:
 
     # -- publishing ----------------------------------------------------------------------------
 
-    async def publish(
-        self, topic: str, data: Any, expect: Expect, options: PublishOptions
-    ) -> Receipt:
+    async def publish(self, topic: str, data: Any, expect: Expect, options: SendOptions) -> Receipt:
         """Publish with every check; learn whether the next one on `topic` can be `quick`."""
         if self.draining:
             self.check_intake()

@@ -33,7 +33,14 @@ from hms_bus.abc import (
 )
 from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
-from hms_bus.errors import BusError, ConfigError, DurableInUseError, StateError, TopicError
+from hms_bus.errors import (
+    BusError,
+    ConfigError,
+    DurableInUseError,
+    QueueFullError,
+    StateError,
+    TopicError,
+)
 from hms_bus.ids import format_time, parse_time, stamp
 from hms_bus.topics import check_topic
 
@@ -113,7 +120,7 @@ async def load_zone(name: str) -> None:
     """Read the time zone from the disk before it is needed. Raises `ConfigError`."""
     try:
         await asyncio.to_thread(_zone, name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(f"{name!r} is no time zone: write Europe/Berlin, or UTC") from error
 
 
@@ -193,22 +200,27 @@ class Scheduler:
         self._log = log
         self._send = send
         self._seen = 0
+        self._sending: set[int] = set()
+        """Positions whose message is on its way."""
         self._latest: dict[str, int] = {}
         """The position of the newest record on each topic: it replaces those before, which are
         settled when they come."""
 
     async def run(self) -> None:
         """Run until it is cancelled, or the log is closed."""
+        is_closed = False
         while True:
             try:
                 async with self._log.consume(SCHEDULER) as consumer:
                     await self._serve(consumer)
-            except DurableInUseError:
+            except* DurableInUseError:
                 pass  # somebody else runs it, and may end
-            except StateError:
+            except* StateError:
+                is_closed = True
+            except* BusError as errors:
+                logger.warning("schedules are not run: %s; it is tried again", errors.exceptions[0])
+            if is_closed:
                 return
-            except BusError as error:
-                logger.warning("schedules are not run: %s; it is tried again", error)
             await asyncio.sleep(_STANDBY_S)
 
     async def _serve(self, consumer: Consumer) -> None:
@@ -216,10 +228,25 @@ class Scheduler:
         [stands] = [each for each in all_of_them if each.durable.name == SCHEDULER.name]
         self._latest.clear()
         self._seen = stands.floor
-        while True:
-            deliveries = await consumer.fetch(100)
-            await self._catch_up()
-            await consumer.settle([await self._decide(delivery) for delivery in deliveries])
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                deliveries = await consumer.fetch(100)
+                await self._catch_up()
+                for delivery in deliveries:
+                    # In a task each: who waits for room on one topic holds up no other.
+                    tasks.create_task(self._handle(consumer, delivery))
+
+    async def _handle(self, consumer: Consumer, delivery: Delivery) -> None:
+        position = delivery.record.position
+        if position in self._sending:
+            await consumer.settle([_said(delivery, "progress")])
+            return
+        self._sending.add(position)
+        try:
+            settlement = await self._decide(delivery)
+        finally:
+            self._sending.discard(position)
+        await consumer.settle([settlement])
 
     async def _catch_up(self) -> None:
         """Learn what replaces the records that wait, settled long ago or not delivered yet."""
@@ -241,21 +268,35 @@ class Scheduler:
             await load_zone(schedule.timezone)
             now_ns = time.time_ns()
             due_ns = schedule.last_due_ns(record.recorded_ns, now_ns)
-            if due_ns is not None:
-                await self._send(_due_message(schedule, envelope, due_ns))
             next_ns = schedule.next_due_ns(now_ns)
-        except BusError as error:
-            logger.error("the schedule %s cannot be run: %s", envelope.topic, error)  # noqa: TRY400
-            if error.retryable:
-                return _said(delivery, "defer", delay_s=_STANDBY_S)
+            message = None if due_ns is None else _due_message(schedule, envelope, due_ns)
+        except Exception as error:  # noqa: BLE001 - anybody may write what is no schedule
+            logger.error("%s is no schedule that can be run: %s", envelope.topic, error)  # noqa: TRY400
             return replace(
-                _said(delivery, "term"), code=error.code, reason=f"it cannot be sent: {error}"
+                _said(delivery, "term"), code="INVALID_ARGUMENT", reason=f"no schedule: {error}"
             )
+        failure = None if message is None else await self._try(message, envelope.topic)
+        if failure is not None and failure.retryable:
+            return _said(delivery, "defer", delay_s=_STANDBY_S)
+        if failure is not None and next_ns is None:
+            reason = f"it cannot be sent: {failure}"
+            return replace(_said(delivery, "term"), code=failure.code, reason=reason)
         if next_ns is None:
             if schedule.is_nameless(envelope.topic):
                 self._latest.pop(envelope.topic, None)
             return _said(delivery, "ack")
         return _said(delivery, "defer", delay_s=max(next_ns - time.time_ns(), 0) / 1e9)
+
+    async def _try(self, message: Envelope, topic: str) -> BusError | None:
+        """Send, and return why that failed: not when the log has taken it all the same."""
+        try:
+            await self._send(message)
+        except BusError as error:
+            if isinstance(error, QueueFullError) and error.position is not None:
+                return None
+            logger.error("%s could not be sent: %s", topic, error)  # noqa: TRY400
+            return error
+        return None
 
 
 def _said(delivery: Delivery, outcome: Outcome, *, delay_s: float = 0.0) -> Settlement:
@@ -269,7 +310,13 @@ def _said(delivery: Delivery, outcome: Outcome, *, delay_s: float = 0.0) -> Sett
 
 def _due_message(schedule: Schedule, record: Envelope, due_ns: int) -> Envelope:
     """Return the message as it is sent; sending it twice keeps it once."""
-    message = schedule.message().replace(time=format_time(time.time_ns() // 1000 * 1000))
+    now_ns = time.time_ns() // 1000 * 1000
+    message = schedule.message()
+    if message.expires_ns is not None and message.time_ns is not None:
+        # How long it may wait counts from when it is sent.
+        later = format_time(message.expires_ns + now_ns - message.time_ns)
+        message = message.replace(expirytime=later)
+    message = message.replace(time=format_time(now_ns))
     if schedule.cron is None:
         return message
     return message.replace(id=f"{record.id}-{due_ns // 1_000_000_000}", causationid=record.id)

@@ -30,11 +30,13 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 def busy(error: sqlite3.Error, path: str) -> LogError:
     """Explain why a transaction could not begin."""
-    return LogError(
+    failure = LogError(
         f"log {path} is held by another SQLite connection ({error}): nothing was appended; end "
         "that connection's transaction, or wait longer with ?busy=SECONDS",
         path=path,
     )
+    failure.retryable = True
+    return failure
 
 
 def write_failed(error: Exception, path: str) -> LogReadOnlyError:
@@ -112,7 +114,9 @@ def read_failed(error: sqlite3.Error, path: str) -> LogError:
         step = "Another SQLite connection holds it: end that one, or wait longer with ?busy=SECONDS"
     else:
         step = _next_step(error)
-    return LogError(f"log {path} cannot be read ({_describe(error)}). {step}", path=path)
+    failure = LogError(f"log {path} cannot be read ({_describe(error)}). {step}", path=path)
+    failure.retryable = is_busy(error)
+    return failure
 
 
 def damaged(path: str, what: str, position: int | None = None) -> LogCorruptError:

@@ -32,7 +32,7 @@ from hms_bus.log.bell import Bell
 from hms_bus.log.chain import GENESIS, link
 from hms_bus.log.documents import Entry, make_entry
 from hms_bus.log.durable.durables import Durables
-from hms_bus.log.durable.saved import Changes, Saved, apply
+from hms_bus.log.durable.saved import Changes, KeptDurable, Saved
 from hms_bus.log.reading import Reading, flatten
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.selection import Selection
@@ -67,7 +67,7 @@ class _Store:
         self._hashes = [GENESIS]
         self._positions: dict[tuple[str, str], int] = {}
         self._last_on: dict[str, int] = {}
-        self.durables: dict[str, Saved] = {}
+        self.durables: dict[str, KeptDurable] = {}
         self.claimed: set[str] = set()
 
     def find(self, source: str, id: str) -> int | None:  # noqa: A002 - the attribute's name
@@ -209,22 +209,26 @@ class MemoryLog:
 
     async def keep(self, changes: Changes, dead_letters: Sequence[Envelope]) -> None:
         """Keep what has changed of a durable; see `hms_bus.log.durable.engine.Shelf`."""
-        name = changes.durable.name
+        self._check_open()
+        entries = [make_entry(envelope) for envelope in dead_letters]
         with self._store.lock:
-            self._store.durables[name] = apply(self._store.durables.get(name), changes)
-        if dead_letters:
-            await self.append(dead_letters)
+            self._store.durables.setdefault(changes.durable.name, KeptDurable()).apply(changes)
+            self._store.append(entries, "any")
+            last = self._store.last_position()
+        self._bell.ring(last)
 
     async def load(self, name: str) -> Saved | None:
         """Return what is kept of a durable."""
         self._check_open()
         with self._store.lock:
-            return self._store.durables.get(name)
+            kept = self._store.durables.get(name)
+            return kept and kept.saved()
 
     async def load_all(self) -> list[Saved]:
         """Return what is kept of all durables, by name."""
         with self._store.lock:
-            return [saved for _, saved in sorted(self._store.durables.items())]
+            kept = [kept.saved() for _, kept in sorted(self._store.durables.items())]
+        return [saved for saved in kept if saved is not None]
 
     async def remove(self, name: str) -> None:
         """Remove all that is kept of a durable."""

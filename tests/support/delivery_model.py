@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Literal, Self
 
 from hms_bus.abc import Delivery, Durable, Record, Settlement
-from hms_bus.log.durable.saved import Saved
+from hms_bus.log.durable.saved import Changes, Saved
 
 SECOND = 10**9
 
@@ -179,3 +179,17 @@ class DeliveryModel:
     def _refuse(self, kept: Kept, due_ns: int) -> None:
         kept.status, kept.owner, kept.is_refused = "waiting", None, True
         kept.due_ns = due_ns
+
+
+def apply(saved: Saved, changes: Changes) -> Saved:
+    """Return what is kept after `changes`."""
+    rows = {row.position: row for row in (*saved.rows, *changes.written)}
+    for position in changes.removed:
+        rows.pop(position, None)
+    return Saved(
+        durable=changes.durable,
+        floor=changes.floor,
+        delivered=changes.delivered,
+        delivered_ns=changes.delivered_ns,
+        rows=tuple(rows[position] for position in sorted(rows)),
+    )

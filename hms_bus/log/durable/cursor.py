@@ -6,7 +6,7 @@ is collected until `changes` is asked for it, in the same step as the dead lette
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -16,6 +16,9 @@ from hms_bus.log.durable.saved import Changes, Row, Saved, State
 
 READ_AHEAD = 1024
 """Records that are held ready beyond those that are not settled."""
+
+MOST_BETWEEN = 4096
+"""Positions that may lie between the first that is not settled and the last that was taken."""
 
 READ_AHEAD_BYTES = 4 * 2**20
 """No more is read once their payloads have that many bytes."""
@@ -51,7 +54,7 @@ class _Held:
 
 
 class Cursor:
-    """The state of one durable.
+    """The state of one durable. `fed` is the last position that it was given to read.
 
     Records are fed in the order of positions, those that the durable selects only. The first fed is
     the first behind `delivered`; what lies before was given to `restore`.
@@ -60,7 +63,7 @@ class Cursor:
     def __init__(self, saved: Saved, *, is_new: bool = False) -> None:
         self.durable = saved.durable
         self.floor = saved.floor
-        self.delivered = saved.delivered
+        self.fed = self.delivered = saved.delivered
         self.expired = 0
         self.dead: list[Dead] = []
         self._delivered_ns = saved.delivered_ns
@@ -82,8 +85,10 @@ class Cursor:
         """Positions that were taken or parked and lie behind the floor, in order."""
         self._done: set[int] = set()
         self._dead_positions = {row.position for row in saved.rows if row.state is State.DEAD}
-        self._redriven: set[int] = set()
+        self._late: set[int] = set()
         """Positions that are not settled although they lie before the floor."""
+        self._redriven: set[int] = set()
+        """Those of them that were asked for again, expired or not."""
         self._dirty: set[int] = set()
         self._is_changed = is_new
 
@@ -108,7 +113,7 @@ class Cursor:
             if position > self.floor:
                 self._order.append(position)
             else:
-                self._redriven.add(position)
+                self._late.add(position)
             if row.state in {State.DONE, State.DEAD}:
                 self._done.add(position)
             elif row.state is State.PARKED:
@@ -146,9 +151,15 @@ class Cursor:
     def feed(self, records: Sequence[Record]) -> None:
         """Take the next records."""
         self._ready.extend(records)
+        self.fed = max((record.position for record in records[-1:]), default=self.fed)
         self._queued_bytes += sum(map(_size, records))
 
     # -- delivering ----------------------------------------------------------------------------
+
+    @property
+    def settled_to(self) -> int:
+        """The position up to which all is settled, what was redriven excepted."""
+        return min((self.floor, *(late - 1 for late in self._late - self._redriven)))
 
     @property
     def unacked(self) -> int:
@@ -172,8 +183,12 @@ class Cursor:
         taken: list[Delivery] = []
         while self._again and len(taken) < limit:
             held = self._held.get(heappop(self._again))
-            if held is not None and not held.is_out and held.due_ns <= now_ns:
+            if held is None or held.is_out:
+                continue
+            if held.due_ns <= now_ns:
                 taken += self._deliver(held.record, held.attempts, now_ns, owner)
+            else:  # the clock was put back, or it was put off again
+                heappush(self._due, (held.due_ns, held.record.position, held.attempts))
         most = self.durable.max_unacked
         while self._freed and len(taken) < limit and len(self._held) < most:
             _, record = heappop(self._freed)
@@ -184,6 +199,8 @@ class Cursor:
                 break
             record = self._ready.popleft()
             self._order.append(record.position)
+            if len(self._order) > MOST_BETWEEN:
+                self._pass_over()
             if not self._park(record):
                 self._queued_bytes -= _size(record)
                 taken += self._deliver(record, 0, now_ns, owner)
@@ -204,8 +221,10 @@ class Cursor:
         self, record: Record, attempts: int, now_ns: int, owner: object
     ) -> tuple[Delivery, ...]:
         position = record.position
-        if record.envelope.expirytime is not None and (
-            (expires_ns := record.envelope.expires_ns) is not None and expires_ns <= now_ns
+        if (
+            record.envelope.expirytime is not None
+            and position not in self._redriven
+            and ((expires_ns := record.envelope.expires_ns) is not None and expires_ns <= now_ns)
         ):
             self.expired += 1
             self.delivered = max(self.delivered, position)
@@ -227,12 +246,14 @@ class Cursor:
             self._keys.setdefault(key, deque())
         self._held[record.position] = _Held(record, attempts, due_ns, owner, is_out=is_out)
         heappush(self._due, (due_ns, record.position, attempts))
+        if len(self._due) > 2 * len(self._held) + READ_AHEAD:
+            self._due = [entry for entry in self._due if self._is_valid(entry)]
+            heapify(self._due)
 
     def _collect_due(self, now_ns: int) -> None:
         """Move what is due again to `_again`, or among the dead if that was its last attempt."""
-        due = self._due
-        while due and due[0][0] <= now_ns:
-            entry = heappop(due)
+        while self._due and self._due[0][0] <= now_ns:
+            entry = heappop(self._due)
             if not self._is_valid(entry):
                 continue
             held = self._held[entry[1]]
@@ -307,8 +328,9 @@ class Cursor:
         """Deliver dead letters again, as if for the first time."""
         for record in records:
             self._dead_positions.discard(record.position)
+            self._redriven.add(record.position)
             if record.position <= self.floor:
-                self._redriven.add(record.position)
+                self._late.add(record.position)
             else:
                 self._done.discard(record.position)
             self._queue(record)  # not held yet: `max_unacked` goes for it, too
@@ -341,6 +363,7 @@ class Cursor:
         position = record.position
         self._held.pop(position, None)
         self._is_changed = True
+        self._late.discard(position)
         self._redriven.discard(position)
         if position in self._saved_rows or position in self._dead_positions:
             self._dirty.add(position)
@@ -359,6 +382,17 @@ class Cursor:
             self._free(parked.popleft())
         else:
             self._keys.pop(key, None)
+
+    def _pass_over(self) -> None:
+        """Leave the first unsettled position behind, with a row of its own.
+
+        What is settled behind it needs none then: neither memory nor a restart grows with it.
+        """
+        self.floor = position = self._order.popleft()
+        self.delivered = max(self.delivered, position)
+        self._late.add(position)
+        self._dirty.add(position)
+        self._advance()
 
     def _advance(self) -> None:
         order, done = self._order, self._done
@@ -423,7 +457,7 @@ class Cursor:
             return Row(position, State.DEAD, 0, 0)
         if position in self._done:
             return Row(position, State.DONE, 0, 0)
-        if position > self.floor or position in self._redriven:
+        if position > self.floor or position in self._late:
             return Row(position, State.PARKED, 0, 0)
         return None
 

@@ -71,7 +71,7 @@ def dead_letter(durable: str, dead: Dead) -> Envelope:
 
 def _text(text: str) -> str:
     """Return what of `text` has a place in JSON: no half of a surrogate pair."""
-    return text[:_LONGEST_REASON].encode(errors="replace").decode()
+    return str(text)[:_LONGEST_REASON].encode(errors="replace").decode()
 
 
 def _document(original: Envelope) -> bytes:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from hms_bus.abc import Durable, DurableInfo, Record, Selector
-from hms_bus.errors import DurableInUseError, TopicError, UsageError
+from hms_bus.errors import DurableInUseError, LogReadOnlyError, TopicError, UsageError
 from hms_bus.log.durable.dead import dead_letter_topic
 from hms_bus.log.durable.engine import Engine, LogConsumer, Shelf
 from hms_bus.log.durable.saved import Saved
@@ -96,7 +96,8 @@ class Durables:
     async def infos(self) -> list[DurableInfo]:
         """See `hms_bus.abc.ConsumingLog.durables`."""
         for engine in list(self._engines.values()):
-            await engine.keep()
+            with suppress(LogReadOnlyError):  # what is kept can be told all the same
+                await engine.keep()
         head = (await self._shelf.head()).position
         return [
             engine.info(head)

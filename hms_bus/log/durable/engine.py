@@ -9,10 +9,13 @@ from typing import Protocol
 
 from hms_bus.abc import Delivery, DurableInfo, Head, Record, Selector, Settlement
 from hms_bus.envelope import Envelope
-from hms_bus.errors import BusError, StateError
+from hms_bus.errors import BusError, StateError, UsageError
 from hms_bus.log.durable.cursor import Cursor
 from hms_bus.log.durable.dead import dead_letter
 from hms_bus.log.durable.saved import Changes, Saved
+
+_LOOK_AGAIN_S = 5.0
+"""How long a wait is trusted: the loop's clock stands still while the machine sleeps."""
 
 
 class Shelf(Protocol):
@@ -103,8 +106,7 @@ class Engine:
         self._wake_all()
 
     async def _feed(self) -> None:
-        behind = self.cursor.delivered + 1
-        selector = Selector(pattern=self.cursor.durable.pattern, first=behind)
+        selector = Selector(pattern=self.cursor.durable.pattern, first=self.cursor.fed + 1)
         try:
             async with aclosing(self._shelf.read_batches(selector, follow=True)) as batches:
                 async for batch in batches:
@@ -122,6 +124,8 @@ class Engine:
 
     async def fetch(self, limit: int, consumer: "LogConsumer") -> list[Delivery]:
         """See `hms_bus.abc.Consumer.fetch`."""
+        if limit < 1:
+            raise UsageError(f"limit is {limit}: a fetch takes at least 1 delivery")
         while True:
             if consumer not in self.consumers:
                 raise StateError("the consumer is closed")
@@ -137,8 +141,17 @@ class Engine:
                 await self.keep()
                 continue
             if self._failure is not None:
-                raise self._failure
+                raise self._take_failure()
             await self._wait()
+
+    def _take_failure(self) -> BusError:
+        """Return why nothing is read any more; the next one who asks has it tried again."""
+        failure = self._failure
+        if failure is None or isinstance(failure, StateError):
+            return failure or StateError("the log is closed")
+        self._failure = None
+        self._feeder = self._loop.create_task(self._feed(), name="feed again")
+        return failure
 
     async def _hand_over(self, deliveries: list[Delivery]) -> None:
         """Keep that they were delivered, before they are."""
@@ -157,7 +170,8 @@ class Engine:
         due_ns = self.cursor.next_due_ns()
         timer = None
         if due_ns is not None:
-            timer = self._loop.call_later(max(due_ns - time.time_ns(), 0) / 1e9 + 0.001, self._wake)
+            wait_s = max(due_ns - time.time_ns(), 0) / 1e9 + 0.001
+            timer = self._loop.call_later(min(wait_s, _LOOK_AGAIN_S), self._wake)
         try:
             await turn
         except asyncio.CancelledError:
@@ -238,7 +252,7 @@ class Engine:
         cursor = self.cursor
         return DurableInfo(
             durable=cursor.durable,
-            floor=cursor.floor,
+            floor=cursor.settled_to,
             delivered=cursor.delivered,
             unacked=cursor.unacked,
             redelivered=cursor.redelivered,

@@ -61,16 +61,28 @@ class Changes(Struct, frozen=True, kw_only=True):
     removed: tuple[int, ...] = ()
 
 
-def apply(saved: Saved | None, changes: Changes) -> Saved:
-    """Return what is kept after `changes`."""
-    rows = {row.position: row for row in saved.rows} if saved else {}
-    rows |= {row.position: row for row in changes.written}
-    for position in changes.removed:
-        rows.pop(position, None)
-    return Saved(
-        durable=changes.durable,
-        floor=changes.floor,
-        delivered=changes.delivered,
-        delivered_ns=changes.delivered_ns,
-        rows=tuple(rows[position] for position in sorted(rows)),
-    )
+class KeptDurable:
+    """A durable as it is kept in memory."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Row] = {}
+        self._last: Changes | None = None
+
+    def apply(self, changes: Changes) -> None:
+        """Keep `changes`."""
+        self._last = changes
+        self._rows.update((row.position, row) for row in changes.written)
+        for position in changes.removed:
+            self._rows.pop(position, None)
+
+    def saved(self) -> Saved | None:
+        """Return it as it is now; `None` before anything was kept."""
+        if self._last is None:
+            return None
+        return Saved(
+            durable=self._last.durable,
+            floor=self._last.floor,
+            delivered=self._last.delivered,
+            delivered_ns=self._last.delivered_ns,
+            rows=tuple(self._rows[position] for position in sorted(self._rows)),
+        )

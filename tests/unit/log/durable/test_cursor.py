@@ -6,8 +6,10 @@ import pytest
 
 from hms_bus.abc import Delivery, Durable, Outcome, Record, Settlement
 from hms_bus.ids import format_time
+from hms_bus.log.durable import cursor
 from hms_bus.log.durable.cursor import Cursor
-from hms_bus.log.durable.saved import Saved, State, apply
+from hms_bus.log.durable.saved import Saved, State
+from tests.support.delivery_model import apply
 from tests.support.events import event
 
 SECOND = 10**9
@@ -186,3 +188,68 @@ def test_a_key_whose_parked_ones_fill_the_room_lets_them_go_one_by_one() -> None
         story.settle(position, 1)
         assert (position + 1, 1) in story.take()
     assert story.cursor.wants_records
+
+
+def test_what_is_stuck_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursor, "MOST_BETWEEN", 3)
+    story = Story(*[None] * 10)
+    assert story.take(10) == [(position, 1) for position in range(1, 11)]
+    story.settle(1, 1, "nak", delay_s=60)
+    for position in range(2, 11):
+        story.settle(position, 1)
+    assert story.keep() == {1: State.WAITING}
+    assert (story.saved.floor, story.saved.delivered) == (10, 10)
+    assert story.cursor.settled_to == 0
+    story.restart()
+    assert story.cursor.settled_to == 0
+    assert story.take(after_s=61) == [(1, 2)]
+    story.settle(1, 2)
+    assert story.keep() == {}
+    assert story.cursor.settled_to == 10
+
+
+def test_a_key_that_is_stuck_is_passed_over_with_what_waits_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cursor, "MOST_BETWEEN", 2)
+    story = Story("k", "k", "a", "b", "c", "d")
+    assert story.take() == [(1, 1), (3, 1), (4, 1), (5, 1), (6, 1)]
+    for position in (3, 4, 5, 6):
+        story.settle(position, 1)
+    story.keep()
+    story.restart()
+    assert story.take() == []
+    assert story.take(after_s=31) == [(1, 2)]
+    story.settle(1, 2)
+    assert story.take(after_s=31) == [(2, 1)]
+    story.settle(2, 1)
+    assert story.keep() == {}
+    assert (story.saved.floor, story.saved.delivered) == (6, 6)
+
+
+def test_what_is_due_is_not_lost_when_the_clock_is_put_back() -> None:
+    story = Story(None)
+    assert story.take() == [(1, 1)]
+    story.settle(1, 1, "nak", delay_s=5)
+    assert story.take(0, after_s=6) == []
+    assert story.take(after_s=1) == []
+    assert story.take(after_s=6) == [(1, 2)]
+
+
+def test_what_was_settled_leaves_nothing_behind_in_memory() -> None:
+    story = Story(*[None] * 5000)
+    for position in range(1, 5001):
+        story.take(1)
+        story.settle(position, 1)
+    assert len(story.cursor._due) < 2 * cursor.READ_AHEAD
+
+
+def test_a_dead_letter_that_has_expired_is_delivered_when_it_is_redriven() -> None:
+    story = Story(None)
+    assert story.take() == [(1, 1)]
+    story.settle(1, 1, "term")
+    story.keep()
+    late = story.records[0].envelope.replace(expirytime=format_time(NOW - SECOND))
+    story.records[0] = Record(position=1, recorded_ns=NOW, envelope=late)
+    story.redrive(1)
+    assert story.take() == [(1, 1)]

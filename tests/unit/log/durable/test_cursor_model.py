@@ -11,8 +11,8 @@ from msgspec import Struct
 from hms_bus.abc import Delivery, Durable, Outcome, Record, Settlement
 from hms_bus.ids import format_time
 from hms_bus.log.durable.cursor import Cursor, Dead
-from hms_bus.log.durable.saved import Changes, Saved, State, apply
-from tests.support.delivery_model import SECOND, DeliveryModel
+from hms_bus.log.durable.saved import Changes, Saved, State
+from tests.support.delivery_model import SECOND, DeliveryModel, apply
 from tests.support.events import event
 
 BEGIN_NS = 2 * 10**18

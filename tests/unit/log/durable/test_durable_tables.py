@@ -11,7 +11,7 @@ import pytest
 from hms_bus.abc import ConsumingLog, Durable, Selector
 from hms_bus.errors import UsageError
 from hms_bus.log.durable import tables
-from hms_bus.log.durable.saved import Changes, Row, Saved, State, apply
+from hms_bus.log.durable.saved import Changes, KeptDurable, Row, Saved, State
 from hms_bus.plugins import open_log
 from tests.support.events import events
 
@@ -39,11 +39,11 @@ def changes(name: str = "d", *rows: Row, removed: tuple[int, ...] = (), floor: i
 def save(connection: sqlite3.Connection, *steps: Changes) -> Saved | None:
     """Save one after the other; return what is kept after them."""
     tables.make_tables(connection)
-    kept: Saved | None = None
+    kept = KeptDurable()
     for step in steps:
         tables.save(connection, step)
-        kept = apply(kept, step)
-    return kept
+        kept.apply(step)
+    return kept.saved()
 
 
 def test_without_tables_there_are_no_durables(connection: sqlite3.Connection) -> None:
