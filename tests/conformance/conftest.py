@@ -20,7 +20,10 @@ def broken_plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         folder,
         {
             "hms_bus.transports": {"broken": "tests.support.broken_transports:open_broken"},
-            "hms_bus.logs": {"broken": "tests.support.broken_logs:open_broken"},
+            "hms_bus.logs": {
+                "broken": "tests.support.broken_logs:open_broken",
+                "broken-durables": "tests.support.broken_durables:open_broken_durables",
+            },
             "hms_bus.codecs": {name: f"tests.support.broken_codecs:{name}" for name in CODECS},
         },
     )
@@ -28,6 +31,7 @@ def broken_plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     # Found once per process, and here no event loop is running that the disk could hold up.
     plugins.find("transports", "broken")
     plugins.find("logs", "broken")
+    plugins.find("logs", "broken-durables")
     for name in CODECS:
         plugins.find("codecs", name)
     yield

@@ -18,6 +18,8 @@ UNCLAIMED = {
     ("memory:{name}", "a_log_that_was_closed_goes_on"),
     ("memory:{name}", "a_durable_outlives_the_log_that_is_closed"),
     ("memory:{name}", "a_schedule_outlives_its_bus"),
+    ("memory:{name}", "an_aggregate_outlives_the_log_that_is_closed"),
+    ("memory:{name}", "a_projection_goes_on_when_the_log_is_opened_again"),
 }
 """What our implementations do not claim, so that nothing goes unproven unnoticed."""
 

@@ -29,6 +29,8 @@ UNCLAIMED = {
     (LOGS["memory"], "a_log_that_was_closed_goes_on"),
     (LOGS["memory"], "a_durable_outlives_the_log_that_is_closed"),
     (LOGS["memory"], "a_schedule_outlives_its_bus"),
+    (LOGS["memory"], "an_aggregate_outlives_the_log_that_is_closed"),
+    (LOGS["memory"], "a_projection_goes_on_when_the_log_is_opened_again"),
 }
 """What a bus between processes, and a log in memory, do not claim."""
 

@@ -52,6 +52,31 @@ LOGS = {
     "AcceptsWhatItDoesNotClaim": "a_follower_ends_at_its_bound",
 }
 
+SOURCING = {
+    "IgnoresExpect": "who_decides_on_an_old_version_changes_nothing",
+    "ChecksBeforeItsTurn": "who_loses_decides_again",
+    "TearsBatches": "an_aggregate_is_its_events",
+    "SkipsBetweenOldAndNew": "a_projection_catches_up_and_goes_on",
+    "KeepsDoubles": "a_relay_that_dies_publishes_once",
+    "LeavesGaps": "a_streams_version_is_its_last_position",
+}
+"""What else fails on logs that are broken so."""
+
+DURABLES = {
+    "NeverCountsANak": "the_last_failure_makes_a_dead_letter",
+    "NeverEndsAWait": "what_is_not_settled_comes_again",
+    "RetriesAtOnce": "a_nak_brings_it_again",
+    "BelievesWhoIsLate": "an_old_attempt_settles_nothing",
+    "MakesNoDeadLetters": "dead_letters_can_be_redriven",
+    "ForgetsWhy": "a_term_makes_a_dead_letter",
+    "MixesKeys": "a_key_has_one_delivery_at_a_time",
+    "KnowsNoLimit": "unacked_deliveries_are_limited",
+    "LosesWhatNobodyWaitsFor": "fetching_that_is_cancelled_loses_nothing",
+    "ForgetsTheCursor": "what_was_acked_does_not_come_again",
+    "TakesDeliveredForHandled": "the_cursor_is_what_was_handled",
+    "LetsEverybodyIn": "without_a_group_there_is_one_consumer",
+}
+
 CODECS = {
     "CutsTime": "times_are_the_same_instants",
     "StringifiesExtensions": "all_extensions_survive",
@@ -69,6 +94,11 @@ def on_transport(kind: str, check: str) -> Case:
 
 def on_log(kind: str, check: str) -> Case:
     log = f"broken:{{name}}?break={kind}"
+    return Case(check=BY_NAME[check], url="direct://", codec="json", log=log)
+
+
+def on_durables(kind: str, check: str) -> Case:
+    log = f"broken-durables:{{name}}?break={kind}"
     return Case(check=BY_NAME[check], url="direct://", codec="json", log=log)
 
 
@@ -99,12 +129,12 @@ async def test_a_transport_that_claims_less_and_says_so_is_no_failure() -> None:
     assert await case.prove() == "unsupported"
 
 
-@pytest.mark.parametrize(("kind", "check"), LOGS.items())
+@pytest.mark.parametrize(("kind", "check"), [*LOGS.items(), *SOURCING.items()])
 async def test_a_broken_log_fails(kind: str, check: str) -> None:
     await is_noticed(on_log(kind, check))
 
 
-@pytest.mark.parametrize("check", sorted(set(LOGS.values())))
+@pytest.mark.parametrize("check", sorted({*LOGS.values(), *SOURCING.values()}))
 async def test_a_wrapped_log_that_is_whole_passes(check: str) -> None:
     assert await on_log("Faithful", check).prove() == "passed"
 
@@ -119,6 +149,16 @@ CLAIMED = [
 @pytest.mark.parametrize("check", CLAIMED)
 async def test_a_log_that_claims_little_and_says_so_is_no_failure(check: str) -> None:
     assert await on_log("ClaimsLittle", check).prove() == "unsupported"
+
+
+@pytest.mark.parametrize(("kind", "check"), DURABLES.items())
+async def test_a_log_with_broken_durables_fails(kind: str, check: str) -> None:
+    await is_noticed(on_durables(kind, check))
+
+
+@pytest.mark.parametrize("check", sorted(set(DURABLES.values())))
+async def test_a_wrapped_log_with_whole_durables_passes(check: str) -> None:
+    assert await on_durables("Whole", check).prove() == "passed"
 
 
 @pytest.mark.parametrize(("kind", "check"), CODECS.items())

@@ -28,6 +28,7 @@ from hms_bus.testing.conformance import (
     logged,
     patterns,
     payloads,
+    projecting,
     queues,
     reading,
     redelivery,
@@ -35,6 +36,7 @@ from hms_bus.testing.conformance import (
     requests,
     scatter,
     schedules,
+    sourcing,
     streams,
 )
 from hms_bus.testing.conformance.apart import Line, Worker
@@ -45,7 +47,7 @@ from hms_bus.testing.conformance.suite import CHECKS, REFUSALS, Check
 _MODULES = (
     delivery, patterns, payloads, envelopes, causality, queues, groups, requests, failures, streams,
     scatter, lifecycle, logged, appending, integrity, reading, durables,
-    redelivery, schedules, codecs, refusals,
+    redelivery, schedules, sourcing, projecting, codecs, refusals,
 )  # fmt: skip
 """Importing them fills `CHECKS`; this is the order in which a reader should meet failures."""
 
