@@ -8,6 +8,7 @@
 Each agent is a function that is given a bus and tells it what to handle. None of them knows where
 the others run, or over which transport their messages travel: `run` decides that with one URL.
 (`hms-bus demo --processes 4` lets the same functions run in four processes.)
+What they have said can be replayed: `hms-bus replay demo.db --into hms_bus.demo:build --diff`.
 """
 
 import ast
@@ -141,17 +142,27 @@ async def run(
         return report, {**{name: bus.stats() for name, bus in buses.items()}, "desk": seen}
 
 
+def build(url: str) -> dict[str, Bus]:
+    """Return the team, each agent by its name with a bus of its own at `url`; none is open yet."""
+    return {name: _hired(name, url, None) for name in TEAM}
+
+
 @asynccontextmanager
 async def at_work(
     names: Iterable[str], url: str, log: str | None
 ) -> AsyncGenerator[dict[str, Bus]]:
     """Let these agents of the team work until the scope ends; the last one is drained first."""
     async with AsyncExitStack() as stack:
-        buses = {name: Bus(url, log=log, source=f"/agents/{name}") for name in names}
-        for name, bus in buses.items():
-            TEAM[name](bus)
+        buses = {name: _hired(name, url, log) for name in names}
+        for bus in buses.values():
             await stack.enter_async_context(bus)
         yield buses
+
+
+def _hired(name: str, url: str, log: str | None) -> Bus:
+    bus = Bus(url, log=log, source=f"/agents/{name}")
+    TEAM[name](bus)
+    return bus
 
 
 async def commission(

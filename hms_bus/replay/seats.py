@@ -72,6 +72,13 @@ class Seating(Struct, frozen=True, eq=False):
         seats = [*self.single, *(_member(group, handlers) for group in self.groups)]
         return [seat for seat in seats if not seat.is_muted]
 
+    def is_settled(self, handlers: set[str]) -> bool:
+        """Whether one of `handlers` is in each group that has several members."""
+        return all(
+            len(group) == 1 or any(seat.agent in handlers for seat in group)
+            for group in self.groups
+        )
+
 
 def _member(group: Sequence[Seat], handlers: set[str]) -> Seat:
     return next((seat for seat in group if seat.agent in handlers), group[0])

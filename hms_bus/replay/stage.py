@@ -228,8 +228,7 @@ class Stage:
         seating = self._seating(envelope.topic)
         if seating.is_empty:
             return
-        caused = self._recording.caused_by(envelope.id)
-        seats = seating.chosen({agent_of(each.source) for each in caused})
+        seats = seating.chosen(await self._handlers(envelope.id, seating))
         self.played += bool(seats)
         asks = self._is_request(envelope)
         for seat in seats:
@@ -241,6 +240,18 @@ class Stage:
                     request = request.replace(credit=_MAX_CREDIT)
                 seat.sink.offer(request, REPLY_TO)
             await seat.idle()
+
+    async def _handlers(self, cause: str, seating: Seating) -> set[str]:
+        """Return who has reacted to a message, as far ahead as it takes to know of each group."""
+
+        def known() -> set[str]:
+            return {agent_of(each.source) for each in self._recording.caused_by(cause)}
+
+        def settled() -> set[str] | None:
+            return handlers if seating.is_settled(handlers := known()) else None
+
+        found = await self._recording.find(settled)
+        return known() if found is None else found
 
     def _is_request(self, envelope: Envelope) -> bool:
         """Whether it was sent to be answered: it has a deadline or credit, or has an answer."""

@@ -67,12 +67,12 @@ def team(url: str, model: Model, *, log: str | None = None, **planning: Any) -> 
     return list(buses.values())
 
 
-async def record(path: Path, model: Model) -> str:
-    """Let the team do its tasks and keep a log in `path`; return the log's URL."""
+async def record(path: Path, model: Model, *, url: str = "direct://team") -> str:
+    """Let the team do its tasks at `url` and keep a log in `path`; return the log's URL."""
     log = f"sqlite:{path}"
-    tool_bus, worker_bus, planner_bus = team("direct://team", model, log=log)
+    tool_bus, worker_bus, planner_bus = team(url, model, log=log)
     async with tool_bus, worker_bus, planner_bus:
-        desk = Bus("direct://team", log=log, source="/agents/desk")
+        desk = Bus(url, log=log, source="/agents/desk")
         async with desk, desk.subscribe("task.done") as done:
             for task in range(TASKS):
                 await desk.publish("task.new", task)

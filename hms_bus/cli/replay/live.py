@@ -192,7 +192,7 @@ def _keys(controls: Controls) -> Generator[None]:
     terminal = sys.stdin.fileno()
     loop = asyncio.get_running_loop()
     usual = termios.tcgetattr(terminal)
-    tty.setcbreak(terminal)
+    tty.setcbreak(terminal, termios.TCSADRAIN)  # what was typed before counts, also in a loop
     loop.add_reader(terminal, lambda: controls.press(os.read(terminal, 64)))
     try:
         yield

@@ -1,6 +1,7 @@
 """`hms-bus replay`: exit statuses, what is printed, and the keys of a terminal."""
 
 import asyncio
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -136,3 +137,30 @@ async def test_a_terminal_shows_the_end(cli: CommandLine) -> None:
     shown = await apart(cli.on_terminal, *INTO)
     assert "ended max" in shown
     assert f"{4 * DONE} outputs" in shown
+
+
+async def test_a_loop_replays_the_same_again_until_it_is_interrupted(cli: CommandLine) -> None:
+    once = await apart(cli.run, *INTO)
+
+    def loop() -> list[str]:
+        with cli.start(*INTO, "--loop") as looping:
+            lines = [looping.read_line() for _ in range(3 * len(once.lines))]
+            looping.send_signal(signal.SIGINT)
+            ended = looping.end()
+        assert ended.status == 130
+        assert "Traceback" not in ended.err
+        return [line.removesuffix("\n") for line in lines]
+
+    assert await apart(loop) == 3 * once.lines
+
+
+async def test_a_loop_on_a_terminal_ends_with_a_key(cli: CommandLine) -> None:
+    def loop() -> str:
+        with at_terminal(cli, *INTO, "--loop") as terminal:
+            for _ in range(3):
+                terminal.wait_for(f"{4 * DONE} outputs")
+                terminal.wait_for("records handled")
+            terminal.press(b"q")
+            return terminal.end(status=0)
+
+    assert "ended max" in await apart(loop)

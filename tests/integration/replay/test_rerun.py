@@ -10,9 +10,10 @@ from hms_bus import Bus, Envelope, Message, effect, jsonformat
 from hms_bus.abc import Selector
 from hms_bus.errors import ConfigError, NoRespondersError, UnrecordedError
 from hms_bus.plugins import open_log
-from hms_bus.replay import compare, rerun
+from hms_bus.replay import Outcome, compare, rerun
 from hms_bus.replay.rerunning import Agents, Build
 from tests.support.replayed_team import TASKS, Model, Plan, record, team, worker
+from tests.support.runs import said
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -115,6 +116,43 @@ async def test_live_effects_run(run: str) -> None:
     assert len(outcome.outputs) == len(outcome.recorded)
 
 
+async def test_live_requests_go_once_to_the_agent_that_serves_them(run: str) -> None:
+    asked: list[int] = []
+
+    def dearer(url: str) -> Agents:
+        bus = Bus(url, source="/agents/tool")
+
+        @bus.serve("tool.price")
+        async def price(plan: Plan) -> float:
+            asked.append(plan.task)
+            return plan.task + plan.draw + 1
+
+        return [bus, *list(team(url, Model()))[1:]]
+
+    live = await rerun(run, dearer, effects="live")
+    assert len(asked) == TASKS + TASKS // 2
+    assert dearer_by(live, "$reply.tool.price") == dearer_by(live, "task.done") == {1}
+    # With those of the record only what the tool says differs, and nobody acts on it.
+    kept = await rerun(run, dearer, effects="recorded")
+    assert dearer_by(kept, "$reply.tool.price") == {1}
+    assert dearer_by(kept, "task.done") == {0}
+
+
+def dearer_by(outcome: Outcome, topic: str) -> set[int]:
+    """By how much the prices on `topic` are higher than they were, in a rerun of all agents."""
+    then, now = (
+        [prices(output) for output in outputs if output.topic == topic]
+        for outputs in (outcome.recorded, outcome.outputs)
+    )
+    assert len(now) == TASKS + TASKS // 2
+    return {round(new - old) for old, new in zip(sorted(then), sorted(now), strict=True)}
+
+
+def prices(output: Envelope) -> float:
+    data = output.decode()
+    return data if output.topic.startswith("$") else data["price"]
+
+
 async def test_an_unrecorded_request_goes_to_an_agent_that_takes_part(run: str) -> None:
     answers: list[object] = []
 
@@ -206,3 +244,27 @@ async def test_what_is_built_may_be_one_bus_or_a_scope(run: str) -> None:
         assert compare(outcome.recorded, outcome.outputs).is_same
     with pytest.raises(ConfigError, match="build it with the URL"):
         await rerun(run, lambda url: Bus("direct://", source=url))
+
+
+async def test_a_member_of_a_group_gets_what_it_handled_however_late(tmp_path: Path) -> None:
+    backlog = 2000  # more than a replay reads ahead unless it has to
+    found = [said("found", number, by="/agents/scout") for number in range(backlog)]
+    read = [
+        said("read", event.decode(), by=f"/agents/reader-{event.decode() % 2}", cause=event)
+        for event in found
+    ]
+    async with open_log(f"sqlite:{tmp_path / 'late.db'}") as log:
+        await log.append([*found, *read])
+
+    def readers(url: str) -> Agents:
+        for number in (0, 1):
+            bus = Bus(url, source=f"/agents/reader-{number}")
+
+            @bus.subscribe("found", group="readers")
+            async def echo(found: int, bus: Bus = bus) -> None:
+                await bus.publish("read", found)
+
+            yield bus
+
+    outcome = await rerun(str(tmp_path / "late.db"), readers, effects="strict")
+    assert [output.source for output in outcome.outputs] == [event.source for event in read]
