@@ -10,9 +10,6 @@ from hms_bus.errors import LogCorruptError, LogError, LogFormatError, LogReadOnl
 APPLICATION_ID = 0x484D5342
 """`HMSB`, in the file's header (PRAGMA application_id): this is a log of ours."""
 
-SALVAGE = "PRAGMA writable_schema = on; SELECT document FROM records"
-"""Reads the events of a file that has lost its end; without the pragma SQLite refuses it whole."""
-
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -122,7 +119,8 @@ def read_failed(error: sqlite3.Error, path: str) -> LogError:
 def damaged(path: str, what: str, position: int | None = None) -> LogCorruptError:
     """Explain that the file holds what no log writes."""
     return LogCorruptError(
-        f"log {path} is damaged ({what}): run `hms-bus log verify`, restore it from a copy",
+        f"log {path} is damaged ({what}): run `hms-bus log doctor`, restore it from a copy, or "
+        "save what can be read with `hms-bus log recover`",
         path=path,
         position=position,
     )
@@ -134,8 +132,8 @@ def open_failed(error: Exception, path: Path, *, is_read_only: bool = False) -> 
     if isinstance(error, sqlite3.Error):
         if _primary(error) == sqlite3.SQLITE_CORRUPT and _is_marked(path):
             return LogCorruptError(
-                f"log {name} is damaged ({error}; was it cut off?): restore it from a copy, or get "
-                f"what can be read out of it: sqlite3 {shlex.quote(name)} '{SALVAGE}'",
+                f"log {name} is damaged ({error}; was it cut off?): restore it from a copy, or "
+                f"save what can be read: hms-bus log recover {shlex.quote(name)} -o NEW",
                 path=name,
             )
         if _primary(error) in _DAMAGED:

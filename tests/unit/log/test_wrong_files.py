@@ -1,14 +1,17 @@
 """Files that are no logs: each error says what to do next, and the file stays as it is."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from hms_bus.abc import Selector
 from hms_bus.errors import ConfigError, LogCorruptError, LogError, LogFormatError
-from hms_bus.log.failures import SALVAGE, open_failed
+from hms_bus.log.failures import open_failed
 from hms_bus.plugins import open_log
+from tests.support.command_line import CommandLine
 from tests.support.events import event, events
 
 
@@ -83,25 +86,25 @@ async def test_a_log_cut_in_the_middle_is_damaged(
     error = await refuse(f"sqlite:{path}{options}")
     assert isinstance(error, LogCorruptError)
     assert f"log {path} is damaged" in error.message
-    assert "restore it from a copy, or get what can be read out of it" in error.message
+    assert "restore it from a copy, or save what can be read: hms-bus log recover" in error.message
     assert path.stat().st_size == kept_bytes
 
 
-async def test_what_a_cut_log_has_left_can_be_read_as_the_error_says(tmp_path: Path) -> None:
-    path = tmp_path / "events.db"
+async def test_what_a_cut_log_has_left_is_saved_as_the_error_says(
+    tmp_path: Path,
+) -> None:
+    path, saved = tmp_path / "events.db", tmp_path / "saved.db"
     async with open_log(f"sqlite:{path}") as log:
         await log.append([event(data="x" * 3000) for _ in range(100)])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     error = await refuse(f"sqlite:{path}?readonly=true")
-    assert SALVAGE in error.message
-    pragma, select = SALVAGE.split("; ")
-    left: list[str] = []
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(pragma)
-        with pytest.raises(sqlite3.DatabaseError, match="malformed"):
-            left.extend(document for [document] in connection.execute(select))
+    assert f"hms-bus log recover {path} -o NEW" in error.message
+    await asyncio.to_thread(
+        CommandLine(folder=tmp_path).run, "log", "recover", str(path), "-o", str(saved), fails=3
+    )
+    async with open_log(f"sqlite:{saved}?readonly=true") as log:
+        left = [record async for record in log.read(Selector(pattern="orders.>"))]
     assert 20 < len(left) < 100
-    assert all("x" * 3000 in document for document in left)
 
 
 async def test_a_damaged_database_of_another_program_is_no_log(tmp_path: Path) -> None:
