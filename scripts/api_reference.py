@@ -25,7 +25,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "hms_bus.bus.requests": ["Reply", "ReplyStream"],
         "hms_bus.abc": ["Overflow"],
         "hms_bus.bus.declarations": ["DurableSettings"],
-        "hms_bus.bus.durable": ["Backoff"],
+        "hms_bus.bus.redelivery": ["Backoff"],
         "hms_bus.bus.middleware": ["retry", "timeout"],
         "hms_bus.bus.stats": ["BusStats", "SubscriptionStats"],
     },

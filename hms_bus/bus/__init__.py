@@ -4,7 +4,6 @@ from hms_bus.abc import Overflow
 from hms_bus.bus.bus import Bus
 from hms_bus.bus.composing import PublishOptions, SendOptions
 from hms_bus.bus.declarations import DurableSettings
-from hms_bus.bus.durable import Backoff
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import (
     Handler,
@@ -14,6 +13,7 @@ from hms_bus.bus.middleware import (
     retry,
     timeout,
 )
+from hms_bus.bus.redelivery import Backoff
 from hms_bus.bus.requests import Reply, ReplyStream
 from hms_bus.bus.stats import BusStats, SubscriptionStats
 from hms_bus.bus.streams import MessageStream

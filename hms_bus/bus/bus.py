@@ -20,10 +20,10 @@ from hms_bus.bus.declarations import (
     make_durable,
     make_options,
 )
-from hms_bus.bus.durable import Redelivery
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware, check_middleware
 from hms_bus.bus.opening import check_plugins, open_runtime
+from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.requests import Reply, ReplyStream
 from hms_bus.bus.running import run_until_signal
 from hms_bus.bus.runtime import ErrorHook, Hooks, Runtime

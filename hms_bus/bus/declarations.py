@@ -7,10 +7,10 @@ from typing import Any, Literal, TypedDict
 from msgspec import Struct
 
 from hms_bus.abc import Durable
-from hms_bus.bus.durable import AckMode, Backoff, Redelivery
 from hms_bus.bus.injection import Signature, read_signature
 from hms_bus.bus.mailbox import check_overflow
 from hms_bus.bus.middleware import Middleware
+from hms_bus.bus.redelivery import AckMode, Backoff, Redelivery
 from hms_bus.bus.subscription import Options
 from hms_bus.durations import Duration, Moment, parse_duration, parse_moment
 from hms_bus.errors import ConfigError, UsageError

@@ -8,14 +8,10 @@ one message per lane while they are slow, so that other consumers get their shar
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from math import inf
-from typing import Any, Literal, Protocol
-
-from msgspec import Struct
+from typing import Any, Protocol
 
 from hms_bus.abc import Consumer, ConsumingLog, Delivery, Durable, Settlement
 from hms_bus.bus import context
@@ -23,11 +19,11 @@ from hms_bus.bus.mailbox import Item
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Handler
 from hms_bus.bus.protocol import text_of
+from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.bus.subscription import Keeper, Options, is_cancelled
 from hms_bus.errors import (
     BusError,
-    ConfigError,
     EnvironmentFailure,
     QueueFullError,
     StateError,
@@ -46,44 +42,6 @@ _SLOW_S = 0.5
 
 _PAUSE_S = 1.0
 """Before a log is asked again that could not be read."""
-
-AckMode = Literal["after", "manual"]
-
-
-class Backoff(Struct, frozen=True, kw_only=True):
-    """How long a message waits that could not be handled.
-
-    `first_s` before the second delivery, `factor` times as long before each further one, at most
-    `max_s`, varied at random by the share `jitter`.
-    """
-
-    first_s: float = 1.0
-    factor: float = 2.0
-    max_s: float = 300.0
-    jitter: float = 0.2
-
-    def check(self) -> "Backoff":
-        """Return it. Raises `ConfigError` for what cannot be waited."""
-        if not (0 <= self.first_s < inf and 0 <= self.max_s < inf and 1 <= self.factor < inf):
-            raise ConfigError(f"{self}: first_s and max_s are seconds, factor is at least 1")
-        if not 0 <= self.jitter <= 1:
-            raise ConfigError(f"{self}: jitter is a share, 0 to 1")
-        return self
-
-    def delay_s(self, attempt: int) -> float:
-        """Return the wait after the `attempt`-th delivery, counted from 1."""
-        try:
-            wait_s = min(self.first_s * self.factor ** (attempt - 1), self.max_s)
-        except OverflowError:
-            wait_s = self.max_s
-        return wait_s * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - no secret
-
-
-class Redelivery(Struct, frozen=True, kw_only=True):
-    """What a durable subscription does with its deliveries."""
-
-    ack: AckMode = "after"
-    backoff: Backoff = Backoff()
 
 
 class DurableKeeper(Keeper, Protocol):
@@ -232,18 +190,15 @@ class DurableSubscription:
                 continue
             try:
                 deliveries = await consumer.fetch(room)
-            except EnvironmentFailure as error:
-                logger.warning("%s: %s; it is tried again", self.title, error)
-                await asyncio.sleep(_PAUSE_S)
-                if not error.retryable:
-                    logger.error("%s has ended: %s", self.title, error)  # noqa: TRY400 - in words
-                    return
-                continue
             except StateError:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not go unheard
-                logger.error("%s has ended: %s", self.title, text_of(error))  # noqa: TRY400
-                return
+                if not (isinstance(error, EnvironmentFailure) and error.retryable):
+                    logger.error("%s has ended: %s", self.title, text_of(error))  # noqa: TRY400
+                    return
+                logger.warning("%s: %s; it is tried again", self.title, error)
+                await asyncio.sleep(_PAUSE_S)
+                continue
             self._accept(deliveries)
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:

@@ -21,11 +21,12 @@ from hms_bus.bus.composing import Composer, PublishOptions, SendOptions
 from hms_bus.bus.deadlines import Deadlines
 from hms_bus.bus.declarations import Declaration
 from hms_bus.bus.delivering import Delivery
-from hms_bus.bus.durable import DurableSubscription, Redelivery
+from hms_bus.bus.durable import DurableSubscription
 from hms_bus.bus.mailbox import Item
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Middleware, PublishMiddleware
 from hms_bus.bus.publishing import Publisher
+from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.replying import ReplySender
 from hms_bus.bus.routing import MAX_CACHED_TOPICS, Link, Router
 from hms_bus.bus.schedules import Scheduler, load_zone, make_schedule, schedule_record

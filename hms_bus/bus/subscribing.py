@@ -6,9 +6,9 @@ from typing import Any, NoReturn, TypeVar
 
 from hms_bus.abc import Durable
 from hms_bus.bus import context
-from hms_bus.bus.durable import Redelivery
 from hms_bus.bus.injection import local_names
 from hms_bus.bus.middleware import Middleware
+from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.runtime import Runtime
 from hms_bus.bus.streams import MessageStream
 from hms_bus.bus.subscription import Options

@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hms_bus import Bus, Message
-from hms_bus.bus.durable import Backoff
+from hms_bus.bus import Backoff
 from hms_bus.ipc.places import RUNTIME_DIR
 from tests.support.fault_checks import lines_of
 from tests.support.fault_programs import LONGEST_LIFE_S, Load, Notes

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hms_bus import Bus, Message
+from hms_bus.bus.subscription import Subscription
 from hms_bus.config import BusConfig
 from hms_bus.errors import (
     ConfigError,
@@ -445,6 +446,7 @@ async def test_a_hundred_thousand_messages_leave_nothing_behind() -> None:
         assert not any(runtime._service._calls.values())
         assert len(runtime.deadlines) <= 2048
         for subscription in runtime._subscriptions:
+            assert isinstance(subscription, Subscription)
             assert subscription.load == 0
             assert subscription._keyed is None or subscription._keyed.waiting() == []
             assert subscription.mailbox.publishers == []

@@ -8,6 +8,7 @@ import pytest
 from hms_bus import Bus
 from hms_bus.abc import Overflow, Sink
 from hms_bus.bus.requests import Inbox, Pending
+from hms_bus.bus.subscription import Subscription
 from hms_bus.errors import DeadlineExceededError, DisconnectedError
 from hms_bus.testing import FaultyTransport
 from tests.support.events import event
@@ -17,6 +18,7 @@ from tests.support.turns import turns
 def handler_of(bus: Bus) -> Sink:
     """The sink of the only handler of an open bus."""
     [subscription] = bus._opened()._subscriptions
+    assert isinstance(subscription, Subscription)
     return subscription
 
 
