@@ -16,6 +16,10 @@ cause: ContextVar[Envelope | None] = ContextVar("hms_bus.cause", default=None)
 """The envelope that is being handled, if any."""
 
 
+attempt: ContextVar[int] = ContextVar("hms_bus.attempt", default=1)
+"""Which delivery of that envelope it is, to a durable subscription."""
+
+
 class Deadline(Protocol):
     """That of a request, for all that is done to answer it."""
 

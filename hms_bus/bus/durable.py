@@ -286,6 +286,7 @@ class DurableSubscription:
             settle=self._settle_now,
         )
         context.cause.set(envelope)
+        context.attempt.set(delivery.attempt)
         try:
             await self.work(message)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from hms_bus.abc import Codec, Consumer, ConsumingLog, Delivery, Settlement
+from hms_bus.errors import EncodeError
 from hms_bus.hub.failing import failure_of
 from hms_bus.hub.seams import Client
 from hms_bus.ipc import durables, frames
@@ -166,12 +167,19 @@ class Consuming:
         if consumer is None:
             return  # it was released meanwhile
         taken = await consumer.fetch(min(limit, self._piece))
+        documents = [self._document(delivery) for delivery in taken]
         # From here on it is answered, and the next FETCH may come before this task has ended.
         self._fetch_call = self._fetching = None
-        too_long = self._put(call, taken)
+        unfit = self._put(call, taken, documents)
         self.pump()
-        if too_long:
-            self.settle(None, too_long)
+        if unfit:
+            self.settle(None, unfit)
+
+    def _document(self, delivery: Delivery) -> bytes | EncodeError:
+        try:
+            return self._encode(delivery.record.envelope)
+        except EncodeError as error:
+            return error
 
     def _on_fetched(self, call: int, task: asyncio.Task[None]) -> None:
         """Answer, unless deliveries have done it."""
@@ -186,19 +194,23 @@ class Consuming:
         else:
             self._send(durables.deliveries(call, ()))
 
-    def _put(self, call: int, taken: Sequence[Delivery]) -> list[Settlement]:
-        """Put deliveries into frames. Returns what is to be said of those that no frame can hold.
+    def _put(
+        self, call: int, taken: Sequence[Delivery], documents: Sequence[bytes | EncodeError]
+    ) -> list[Settlement]:
+        """Put deliveries into frames. Returns what is to be said of those that cannot be sent.
 
         They would be tried in vain until they are dead letters: they become that at once.
         """
-        too_long: list[Settlement] = []
+        unfit: list[Settlement] = []
         entries: list[tuple[int, int, int, bytes]] = []
         size = total = 0
-        for delivery in taken:
+        for delivery, document in zip(taken, documents, strict=True):
             record = delivery.record
-            document = self._encode(record.envelope)
+            if isinstance(document, EncodeError):
+                unfit.append(_not_encoded(delivery, document))
+                continue
             if len(document) > self._peer.limits.max_frame:
-                too_long.append(_too_long(delivery, len(document), self._peer.limits.max_frame))
+                unfit.append(_too_long(delivery, len(document), self._peer.limits.max_frame))
                 continue
             if size > _FRAME_BYTES:
                 self._put_frame(call, entries, more=True)
@@ -209,7 +221,7 @@ class Consuming:
         self._put_frame(call, entries, more=False)
         average = max(total // len(taken), 1) if taken else 1
         self._piece = min(max(_PIECE_BYTES // average, 1), _MOST)
-        return too_long
+        return unfit
 
     def _put_frame(
         self, call: int, entries: Sequence[tuple[int, int, int, bytes]], *, more: bool
@@ -280,11 +292,23 @@ def _too_long(delivery: Delivery, size: int, limit: int) -> Settlement:
         f"the record at position {position} has {size} bytes, and the hub sends at most {limit} in "
         "a frame: raise its max_frame"
     )
+    return _unfit(delivery, "RESOURCE_EXHAUSTED", reason)
+
+
+def _not_encoded(delivery: Delivery, error: EncodeError) -> Settlement:
+    reason = (
+        f"the record at position {delivery.record.position} has no form in the codec that its "
+        f"consumer has chosen: {error}"
+    )
+    return _unfit(delivery, error.code, reason)
+
+
+def _unfit(delivery: Delivery, code: str, reason: str) -> Settlement:
     logger.warning("a delivery becomes a dead letter: %s", reason)
     return Settlement(
-        position=position,
+        position=delivery.record.position,
         attempt=delivery.attempt,
         outcome="term",
-        code="RESOURCE_EXHAUSTED",
+        code=code,
         reason=reason,
     )

@@ -164,14 +164,16 @@ class Answering:
     ) -> Envelope | None:
         """Return the recorded effect, `None` when it has to run.
 
-        Raises `UnrecordedError` when it must not.
+        Of several it is the last one, of those that are read: the message was delivered again to a
+        process that counts anew, and its last handling is the one that was not cut short. Raises
+        `UnrecordedError` when it must not run.
         """
         if self._effects == "live":
             return None
         sequence = f"{ordinal:010d}"
 
         def search() -> Envelope | None:
-            for envelope in self._recording.caused_by(cause):
+            for envelope in reversed(self._recording.caused_by(cause)):
                 if (
                     envelope.type == EFFECT
                     and envelope.topic == topic

@@ -72,7 +72,7 @@ class Effect:
         if replayed is None and running.log is None:
             return await _run(fn, args, kwargs)
         turns = self._turns.setdefault(running, _Turns())
-        ordinal = turns.next(cause.id, name)
+        ordinal = turns.next(cause.id, context.attempt.get(), name)
         if replayed is None:
             return await _run_recorded(running, topic, ordinal, fn, args, kwargs)
         agent = agent_of(replayed.agent)
@@ -99,13 +99,13 @@ effect = Effect()
 
 
 class _Turns:
-    """How often each effect was run for each of the latest messages."""
+    """How often each effect was run for each of the latest messages, in each attempt at them."""
 
     def __init__(self) -> None:
-        self._counts: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._counts: OrderedDict[tuple[str, int], dict[str, int]] = OrderedDict()
 
-    def next(self, cause: str, name: str) -> int:
-        counts = self._counts.setdefault(cause, {})
+    def next(self, cause: str, attempt: int, name: str) -> int:
+        counts = self._counts.setdefault((cause, attempt), {})
         if len(self._counts) > _MAX_CAUSES:
             self._counts.popitem(last=False)
         turn = counts.get(name, 0)

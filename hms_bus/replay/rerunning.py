@@ -117,7 +117,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Original:
-    """Gathers what the agents of a rerun said in the record, to what is played."""
+    """Gathers what the agents of a rerun said in the record, to what is played.
+
+    Not flat: it holds these outputs, and the id of each message that was played, since one may have
+    caused an output however much later.
+    """
 
     def __init__(self, rerun: Rerun) -> None:
         self.outputs: list[Envelope] = []
@@ -127,7 +131,8 @@ class Original:
         rerun.stage.on_skipped = self._note
 
     def _note_played(self, record: Record) -> None:
-        self._played.add(record.envelope.id)
+        if record.envelope.type != EFFECT:  # it causes nothing
+            self._played.add(record.envelope.id)
         self._note(record)
 
     def _note(self, record: Record) -> None:
@@ -152,8 +157,9 @@ async def rerun(
     """Let the agents that `build` makes handle the record `run`, a file or a log's URL.
 
     Nothing leaves the process, and nothing is appended. `only` names those that take part, by
-    source or its last part. Raises `UnrecordedError` with `effects="strict"` for what the record
-    lacks, `LogError`, `LogCorruptError`, `ConfigError`, and what `build` raises.
+    source or its last part. Takes memory for all outputs and the id of each message played, unlike
+    `open_rerun` with `on_output`. Raises `UnrecordedError` with `effects="strict"` for what the
+    record lacks, `LogError`, `LogCorruptError`, `ConfigError`, and what `build` raises.
     """
     settings = ReplaySettings(
         log=record_url(run),

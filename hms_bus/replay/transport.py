@@ -278,16 +278,14 @@ async def _shared(address: Address) -> AsyncGenerator[_Shared]:
     settings = parse_settings(address)
     url = address.url.replace("&log=captured", "").replace("?log=captured", "")
     key = (asyncio.get_running_loop(), url)
-    known = _running.get(key)
-    if known is None:
-        known = await _opened(settings, key[0])
-        if key in _running:  # somebody else was faster
-            await known[1].aclose()
-            known = _running[key]
-        _running[key] = known
-    shared, scope = known
-    shared.users += 1
+    spare = None if key in _running else await _opened(settings, key[0])
+    if spare is not None and key not in _running:
+        _running[key], spare = spare, None
+    shared, scope = _running[key]
+    shared.users += 1  # before anything is awaited: it is not closed from now on
     try:
+        if spare is not None:  # somebody else was faster
+            await spare[1].aclose()
         yield shared
     finally:
         shared.users -= 1

@@ -1,12 +1,14 @@
 """Handling a batch of records: what happens between a log and the rows of a projection."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from inspect import isawaitable
+from functools import partial
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any
 
 from msgspec import Struct
 
 from hms_bus.abc import Record
+from hms_bus.errors import ConfigError
 from hms_bus.sourcing.events import EventReader, EventTypes
 from hms_bus.sourcing.vault import Vault
 
@@ -74,9 +76,11 @@ class Handling:
             reader, step = found
             try:
                 if step.wants_record:
-                    step.handler(reader.read(envelope), target, record)
+                    result = step.handler(reader.read(envelope), target, record)
                 else:
-                    step.handler(reader.read(envelope), target)
+                    result = step.handler(reader.read(envelope), target)
+                if result is not None:
+                    check_plain(step.handler, result)
             except Exception as error:
                 raise Failed(index, error) from error
 
@@ -93,6 +97,39 @@ class Handling:
                     await awaited
             except Exception as error:
                 raise Failed(index, error) from error
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it returns an awaitable, as far as can be told without a call."""
+    function = _as_written(function)
+    # A class has a `__call__`, too: that of its instances.
+    return iscoroutinefunction(function) or (
+        not isinstance(function, type) and iscoroutinefunction(function.__call__)
+    )
+
+
+def check_plain(function: Callable[..., Any], result: object) -> None:
+    """Raise `ConfigError` when `result` is awaitable where nothing can be awaited."""
+    if iscoroutine(result):
+        result.close()
+    if isawaitable(result):
+        raise asynchronous(function)
+
+
+def asynchronous(function: Callable[..., Any]) -> ConfigError:
+    """Return the error that says that `function` cannot be called in a transaction."""
+    written = _as_written(function)
+    name = getattr(written, "__qualname__", type(written).__name__)
+    return ConfigError(
+        f"{name} is asynchronous: in a transaction handlers are plain functions; for another "
+        "target use Elsewhere(target, cursors)"
+    )
+
+
+def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def _with(record: Record, envelope: Any) -> Record:

@@ -26,7 +26,14 @@ from hms_bus.errors import ConfigError, ProjectionError, UsageError
 from hms_bus.sourcing.batches import batches_of
 from hms_bus.sourcing.events import EventTypes
 from hms_bus.sourcing.following import Following
-from hms_bus.sourcing.handling import Failed, Handling, Step
+from hms_bus.sourcing.handling import (
+    Failed,
+    Handling,
+    Step,
+    asynchronous,
+    check_plain,
+    is_async,
+)
 from hms_bus.sourcing.vault import Vault, check_vault
 from hms_bus.sourcing.views import Cursor, Views
 from hms_bus.topics import parse_pattern
@@ -130,7 +137,7 @@ class Projection(Generic[T]):
         self._handling(views)
         before = await views.cursor(self.name)
         after = Cursor(position=0, version=self.version)
-        await views.update(self.name, before, after, _each((*self._reset, *self._setup)))
+        await views.update(self.name, before, after, _each((*self._reset, *self._setup), views))
         return await self.run(log, views, follow=follow)
 
     @asynccontextmanager
@@ -155,19 +162,16 @@ class Projection(Generic[T]):
             *self._setup,
             *self._reset,
         ]
-        awaited = [function for function in functions if inspect.iscoroutinefunction(function)]
+        awaited = [function for function in functions if is_async(function)]
         if awaited and views.is_transactional:
-            raise ConfigError(
-                f"{awaited[0].__qualname__} is asynchronous: in a transaction handlers are plain "
-                "functions; for another target use Elsewhere(target, cursors)"
-            )
-        return Handling(types, self._handlers, self._vault, is_async=bool(awaited))
+            raise asynchronous(awaited[0])
+        return Handling(types, self._handlers, self._vault, is_async=not views.is_transactional)
 
     async def _begin(self, views: Views[T]) -> Cursor:
         cursor = await views.cursor(self.name)
         if cursor is None:
             cursor = Cursor(position=0, version=self.version)
-            await views.update(self.name, None, cursor, _each(self._setup))
+            await views.update(self.name, None, cursor, _each(self._setup, views))
         if cursor.version != self.version:
             raise UsageError(
                 f"the rows of {self.name!r} were made by version {cursor.version}, this is version "
@@ -213,12 +217,15 @@ def _nothing(target: object) -> None:
     """Only the cursor moves."""
 
 
-def _each(functions: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Awaitable[None] | None]:
+def _each(
+    functions: Sequence[Callable[[Any], Any]], views: Views[Any]
+) -> Callable[[Any], Awaitable[None] | None]:
     """Return the work of calling them in order."""
 
     def call(target: object) -> None:
         for function in functions:
-            function(target)
+            if (result := function(target)) is not None:
+                check_plain(function, result)
 
     async def call_awaited(target: object) -> None:
         for function in functions:
@@ -226,4 +233,4 @@ def _each(functions: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Awaitabl
             if inspect.isawaitable(awaited):
                 await awaited
 
-    return call_awaited if any(map(inspect.iscoroutinefunction, functions)) else call
+    return call if views.is_transactional else call_awaited

@@ -16,7 +16,6 @@ from hms_bus.errors import (
     BusError,
     ConnectError,
     DisconnectedError,
-    DurableInUseError,
     StateError,
     UsageError,
 )
@@ -34,6 +33,9 @@ _MOST: Final = 2**32 - 1
 _TRY_AGAIN_S: Final = 0.1
 """How long to wait before consuming again, when the hub has not let go of our old connection."""
 
+_TRY_LATER_S: Final = 1.0
+"""How long to wait when it is not that: another one has the durable, perhaps for long."""
+
 
 class HubConsumer:
     """Contract: `hms_bus.abc.Consumer`. Made by `HubDurables`."""
@@ -43,8 +45,10 @@ class HubConsumer:
         self._durable = durable
         self._wanted = wanted
         self._ready = asyncio.Event()
-        """Whether the hub has let it in, or never will: then there is a failure."""
+        """Whether the hub has let it in, or does not: then there is a failure or a refusal."""
         self._failure: BusError | None = None
+        self._refusal: BusError | None = None
+        """What the hub answers for the time being. It is asked again."""
         self._is_at_hub = False
         """Whether a CONSUME was sent on this connection, and has not failed."""
         self._was_ready = False
@@ -65,10 +69,14 @@ class HubConsumer:
         self._send_consume()
 
     async def opened(self) -> None:
-        """Return when the hub has let it in. Raises what the hub answers instead."""
+        """Return when the hub has let it in. Raises what the hub answers instead.
+
+        On another connection than the first one a refusal that is `retryable` is raised when the
+        patience is over, and again until the hub lets it in: it asks as long as it is open.
+        """
         await self._ready.wait()
-        if self._failure is not None:
-            raise copy(self._failure)
+        if (error := self._failure or self._refusal) is not None:
+            raise copy(error)
 
     @property
     def _patience_s(self) -> float:
@@ -87,18 +95,24 @@ class HubConsumer:
         error = answer.exception()
         if error is None:
             self._was_ready = True
+            self._refusal = None
             self._ready.set()
-        elif not isinstance(error, DisconnectedError):
+        elif isinstance(error, BusError) and not isinstance(error, DisconnectedError):
             self._is_at_hub = False
-            if isinstance(error, DurableInUseError) and self._may_try_again:
-                self._again = self._client.loop.call_later(_TRY_AGAIN_S, self._send_consume)
-            elif isinstance(error, BusError):
+            if self._was_ready and error.retryable:
+                self._try_again(error)
+            else:
                 self.fail(error)
 
-    @property
-    def _may_try_again(self) -> bool:
-        """Whether who has the durable may be this very consumer, on a connection of before."""
-        return self._was_ready and self._client.loop.time() < self._again_until_s
+    def _try_again(self, refusal: BusError) -> None:
+        loop = self._client.loop
+        # At first who has the durable may be this very consumer, on a connection of before.
+        is_patient = loop.time() < self._again_until_s
+        pause_s = _TRY_AGAIN_S if is_patient else _TRY_LATER_S
+        self._again = loop.call_later(pause_s, self._send_consume)
+        if not is_patient:
+            self._refusal = refusal
+            self._ready.set()
 
     def pause(self) -> None:
         """Learn that the line was cut."""
@@ -106,6 +120,7 @@ class HubConsumer:
         if self._again is not None:
             self._again.cancel()
         if self._failure is None:
+            self._refusal = None
             self._ready.clear()
 
     def fail(self, error: BusError) -> None:

@@ -293,7 +293,22 @@ async def test_who_consumes_needs_the_right_to_subscribe(runtime: Path) -> None:
             await boss.expect("ANSWER", call=5)
 
 
-# -- large ones --------------------------------------------------------------------------------
+# -- those that cannot be sent ------------------------------------------------------------------
+
+
+async def test_a_record_that_has_no_form_in_the_codec_is_a_dead_letter(hub: HubProcess) -> None:
+    async with RawClient.welcomed(hub.place.socket) as client:
+        # No reader of CBOR takes an integer of more than 64 bits.
+        await client.send(raw.append(99, "a", *(document("a", n) for n in (1, 2**70, 2))))
+        await client.expect("RECEIPTS")
+        await begin(client, codec="cbor")
+        await client.send(raw.fetch(2))
+        assert await client.deliveries(2) == [(1, 1), (3, 1)]
+        await client.send(raw.settle(3, (1, 1, "ack"), (3, 1, "ack")))
+        await client.expect("DONE", call=3)
+        [durable] = await durables(client)
+        assert (durable["floor"], durable["unacked"]) == (3, 0)
+        assert "has no form in the codec" in hub.words
 
 
 async def test_a_record_that_no_frame_can_hold_is_a_dead_letter(runtime: Path) -> None:

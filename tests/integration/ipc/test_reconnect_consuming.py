@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hms_bus import Bus
-from hms_bus.abc import ConsumingLog, Delivery, Durable, Settlement
+from hms_bus.abc import Consumer, ConsumingLog, Delivery, Durable, Settlement
 from hms_bus.errors import DisconnectedError, DurableInUseError, LogError
 from tests.support.hub_line import line_to
 from tests.support.hub_process import HubProcess, running_hub, serving_hub, there_are
@@ -116,7 +116,9 @@ async def test_who_begins_to_consume_waits_for_a_connection(hub: HubProcess) -> 
         assert [each.attempt for each in await consuming] == [1]
 
 
-async def test_a_durable_that_another_one_has_taken_meanwhile_is_lost(hub: HubProcess) -> None:
+async def test_a_durable_that_another_one_has_taken_meanwhile_is_asked_for_until_it_is_free(
+    hub: HubProcess,
+) -> None:
     async with (
         line_to(hub) as line,
         Bus(hub.url) as bus,
@@ -131,6 +133,17 @@ async def test_a_durable_that_another_one_has_taken_meanwhile_is_lost(hub: HubPr
                 await consumer.fetch(1)
             with pytest.raises(DurableInUseError):
                 await consumer.settle([Settlement(position=1, attempt=1, outcome="ack")])
+        await bus.publish("a.b", 1)
+        assert [each.record.position for each in await until_let_in(consumer)] == [1]
+
+
+async def until_let_in(consumer: Consumer) -> list[Delivery]:
+    """Fetch as a program does that tries again when another one has the durable."""
+    while True:
+        try:
+            return await consumer.fetch(1)
+        except DurableInUseError:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_durable_that_comes_free_in_time_is_taken_again(hub: HubProcess) -> None:

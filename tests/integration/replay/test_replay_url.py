@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hms_bus import Bus, DeadlineExceededError, Message, RemoteError, StatusError, effect
+from hms_bus import Bus, DeadlineExceededError, Envelope, Message, RemoteError, StatusError, effect
 from hms_bus.abc import Selector
 from hms_bus.bus import context
 from hms_bus.errors import ConfigError, EffectError, UnsupportedError
+from hms_bus.plugins import open_log
 from hms_bus.replay import Outcome, rerun
+from hms_bus.replay.events import EFFECT, EffectBody
+from tests.support import runs
 
 PROGRAM = """
 import asyncio
@@ -290,3 +293,43 @@ async def test_durable_subscriptions_get_what_is_played(tmp_path: Path) -> None:
     outcome = await rerun(str(tmp_path / "run.db"), keeper)
     assert said(outcome, "booked") == [[1, 1], [2, 2], [3, 1]]
     assert [str(failure.error) for failure in outcome.failures] == ["not yet"]
+
+
+async def test_those_who_come_and_go_at_once_share_one_replay(tmp_path: Path) -> None:
+    async with Bus("direct://", log=f"sqlite:{tmp_path / 'run.db'}", source="/desk") as desk:
+        await desk.publish("word", "first")
+
+    async def come_and_go() -> None:
+        async with Bus(f"replay://{tmp_path}/run.db", source="/agents/guest"):
+            pass
+
+    for _ in range(20):
+        await asyncio.gather(*(come_and_go() for _ in range(8)))
+
+
+async def test_of_an_effect_that_was_run_by_two_processes_the_last_counts(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'run.db'}"
+    word = runs.said("word", "hello", by="/desk")
+    async with open_log(log) as opened:
+        await opened.append([word])
+        for draw in (1, 2):  # the first one died before it had said anything
+            await opened.append([drawn(word, draw)])
+        await opened.append([runs.said("drawn", 2, by="/agents/drawer", cause=word)])
+
+    def drawer(url: str) -> Bus:
+        bus = Bus(url, source="/agents/drawer")
+
+        @bus.subscribe("word")
+        async def draw() -> None:
+            await bus.publish("drawn", await effect("draw", lambda: 3))
+
+        return bus
+
+    outcome = await rerun(str(tmp_path / "run.db"), drawer, effects="strict")
+    assert [output.decode() for output in outcome.outputs] == [2]
+
+
+def drawn(word: Envelope, value: int) -> Envelope:
+    body = EffectBody(value=value)
+    made = runs.said("a", body, by="/agents/drawer", cause=word)
+    return made.replace(topic="$effect.draw", type=EFFECT, sequence=f"{0:010d}")

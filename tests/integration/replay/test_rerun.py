@@ -1,12 +1,13 @@
 """Agents that handle a recorded run again: nothing differs but what was changed."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from hms_bus import Bus, Envelope, Message, effect, jsonformat
+from hms_bus import Backoff, Bus, Envelope, Message, effect, jsonformat
 from hms_bus.abc import Selector
 from hms_bus.errors import ConfigError, NoRespondersError, UnrecordedError
 from hms_bus.plugins import open_log
@@ -268,3 +269,32 @@ async def test_a_member_of_a_group_gets_what_it_handled_however_late(tmp_path: P
 
     outcome = await rerun(str(tmp_path / "late.db"), readers, effects="strict")
     assert [output.source for output in outcome.outputs] == [event.source for event in read]
+
+
+async def test_the_effects_of_the_last_attempt_count(tmp_path: Path) -> None:
+    path, calls, done = str(tmp_path / "tries.db"), list[int](), asyncio.Event()
+
+    def build(url: str) -> Bus:
+        bus = Bus(url, log=f"sqlite:{path}", source="/agents/desk")
+
+        def ask() -> str:
+            calls.append(len(calls) + 1)
+            return f"answer {len(calls)}"
+
+        @bus.subscribe("tasks", durable="desk", backoff=Backoff(first_s=0.01))
+        async def work(task: str, message: Message) -> None:
+            answer = await effect("model", ask)
+            if answer == "answer 1":
+                raise RuntimeError("the first answer is never good")
+            await bus.publish("results", f"{task}: {answer}")
+            done.set()
+
+        return bus
+
+    async with build("direct://") as bus:
+        await bus.publish("tasks", "one")
+        await asyncio.wait_for(done.wait(), 10)
+    outcome = await rerun(path, build, effects="strict")
+    assert calls == [1, 2]
+    assert [output.decode() for output in outcome.outputs] == ["one: answer 2"]
+    assert compare(outcome.recorded, outcome.outputs).is_same

@@ -6,7 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -330,6 +331,62 @@ async def test_what_is_awaited_and_what_is_personal_is_checked_before_it_runs(
             await awaited.run(bus.log, views)
         with pytest.raises(ConfigError, match="vault"):
             await sealed.run(bus.log, views)
+
+
+class Awaited:
+    """A handler that is an object, and asynchronous."""
+
+    def __init__(self, seen: list[object]) -> None:
+        self.seen = seen
+
+    async def __call__(self, event: Deposited, target: object) -> None:
+        await asyncio.sleep(0)
+        self.seen.append(event)
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+async def test_an_object_that_is_awaited_is_told_before_it_runs(
+    bus: Bus, tmp_path: Path, *, is_partial: bool
+) -> None:
+    seen: list[object] = []
+    handler = partial(Awaited(seen)) if is_partial else Awaited(seen)
+    projection: Projection[object] = Projection("awaited")
+    projection.on(Deposited)(handler)
+    await deposit(bus, 3)
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(ConfigError, match="Awaited is asynchronous"):
+            await projection.run(bus.log, views)
+        assert await views.cursor("awaited") is None
+    assert await projection.run(bus.log, Elsewhere(object())) == 3
+    assert len(seen) == 3
+
+
+async def test_what_turns_out_to_be_awaited_fails_and_moves_no_cursor(
+    bus: Bus, tmp_path: Path
+) -> None:
+    handler = Awaited([])
+    hidden: Projection[Rows] = Projection("hidden")
+    prepared: Projection[Rows] = Projection("prepared")
+
+    @hidden.on(Deposited)
+    def deposited(event: Deposited, rows: Rows) -> Awaitable[None]:
+        return handler(event, rows)
+
+    @prepared.setup
+    def create(rows: Rows) -> Awaitable[None]:
+        return handler(Deposited(1), rows)
+
+    await deposit(bus, 3)
+    async with open_views(tmp_path / "views.db") as views:
+        with pytest.raises(ProjectionError, match="asynchronous") as caught:
+            await hidden.run(bus.log, views)
+        assert caught.value.position == 1
+        assert await views.cursor("hidden") == Cursor(position=0, version=1)
+        with pytest.raises(ConfigError, match="asynchronous"):
+            await prepared.run(bus.log, views)
+        assert await views.cursor("prepared") is None
+    assert await hidden.run(bus.log, Elsewhere(sqlite3.connect(":memory:"))) == 3
+    assert len(handler.seen) == 3
 
 
 async def test_a_closed_or_broken_file_says_so(bus: Bus, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -57,11 +58,15 @@ async def test_a_ring_from_another_thread_and_waiters_on_two_loops() -> None:
     await asyncio.to_thread(other.join)
 
 
+def _pass_over(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing."""
+
+
 def test_a_waiter_whose_loop_is_gone_is_passed_over() -> None:
     bell = Bell()
     loop = asyncio.new_event_loop()
     # The task never ends, which is what this is about: asyncio is not to complain of it.
-    loop.set_exception_handler(lambda *_: None)
+    loop.set_exception_handler(_pass_over)
     waiting = loop.create_task(bell.wait_beyond(0))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
