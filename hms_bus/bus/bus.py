@@ -423,6 +423,8 @@ class Bus:
         (`ConfigError`).
         """
         options = self._options(group, concurrency, max_queue, overflow)
+        for name in delivery.keys() - DurableSettings.__annotations__.keys():
+            raise TypeError(f"subscribe() got an unexpected keyword argument {name!r}")
         if durable is None and delivery:
             raise ConfigError(f"{', '.join(delivery)}: for durable subscriptions, name a durable=")
         named = None if durable is None else make_durable(durable, pattern, group, delivery)

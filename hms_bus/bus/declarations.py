@@ -139,10 +139,6 @@ def make_durable(
     name: str, pattern: str, group: str | None, settings: DurableSettings
 ) -> tuple[Durable, Redelivery]:
     """Return a durable and how it delivers. Raises `ConfigError`."""
-    unknown = settings.keys() - DurableSettings.__annotations__.keys()
-    if unknown:
-        known = ", ".join(sorted(DurableSettings.__annotations__))
-        raise ConfigError(f"{', '.join(sorted(unknown))}: no option; a durable knows {known}")
     ack = settings.get("ack", "after")
     if ack not in {"after", "manual"}:
         raise ConfigError(f"ack is {ack!r}: 'after' the handler, or 'manual'")

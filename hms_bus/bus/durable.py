@@ -114,10 +114,11 @@ class DurableSubscription:
 
     async def stop(self) -> None:
         """Fetch nothing more, and let go of what was not begun: the log gives it to others."""
+        self._queue.clear()
         if self._tasks:
             self._tasks[0].cancel()
             await asyncio.wait(self._tasks[:1])
-        self._queue.clear()
+        self._queue.clear()  # what came with its last step
         self._note_change()
 
     async def drained(self) -> None:

@@ -81,7 +81,7 @@ async def test_a_last_record_that_nothing_can_follow(
 ) -> None:
     statement = f"UPDATE records SET {column} = {value} WHERE position = 5"  # noqa: S608 - our own
     url = await damaged(tmp_path / "events.db", statement)
-    with pytest.raises(LogCorruptError, match="hms-bus log verify") as refused:
+    with pytest.raises(LogCorruptError, match="hms-bus log doctor") as refused:
         async with open_log(url):
             pass
     assert refused.value.position == 5
@@ -94,7 +94,7 @@ async def test_a_last_record_that_nothing_can_follow(
 
 async def test_an_id_that_cannot_be_compared(tmp_path: Path) -> None:
     url = await damaged(tmp_path / "events.db", "UPDATE records SET id = x'ff' WHERE position = 2")
-    with pytest.raises(LogCorruptError, match="hms-bus log verify"):
+    with pytest.raises(LogCorruptError, match="hms-bus log doctor"):
         async with open_log(url):
             pass
 
