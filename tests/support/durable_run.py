@@ -160,7 +160,7 @@ class DurableRun:
     def _start(self, *, publishes: bool, consumes: bool) -> None:
         name = f"{'p' * publishes}{'c' * consumes}{next(self._numbers)}"
         part = WorkPart(
-            source=f"/work/{name}",
+            source=f"/agents/{name}",
             url=self._url,
             log=self._log,
             notes=self._folder / f"{name}.notes",
