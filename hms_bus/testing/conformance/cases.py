@@ -18,6 +18,7 @@ from hms_bus.testing.conformance import (
     appending,
     causality,
     codecs,
+    consumers,
     delivery,
     durables,
     envelopes,
@@ -46,7 +47,7 @@ from hms_bus.testing.conformance.suite import CHECKS, REFUSALS, Check
 
 _MODULES = (
     delivery, patterns, payloads, envelopes, causality, queues, groups, requests, failures, streams,
-    scatter, lifecycle, logged, appending, integrity, reading, durables,
+    scatter, lifecycle, logged, appending, integrity, reading, durables, consumers,
     redelivery, schedules, sourcing, projecting, codecs, refusals,
 )  # fmt: skip
 """Importing them fills `CHECKS`; this is the order in which a reader should meet failures."""
