@@ -88,7 +88,7 @@ async def test_a_settlement_waits_for_a_connection(hub: HubProcess) -> None:
 
 
 async def test_a_settlement_gives_up_when_there_is_no_connection(hub: HubProcess) -> None:
-    async with line_to(hub) as line, Bus(f"{line.url}&timeout=0.1s") as worker:
+    async with line_to(hub) as line, Bus(f"{line.url}&timeout=0.5s") as worker:
         await worker.publish("a.b", 1)
         async with log_of(worker).consume(DURABLE) as consumer:
             got = await consumer.fetch(1)
@@ -96,6 +96,7 @@ async def test_a_settlement_gives_up_when_there_is_no_connection(hub: HubProcess
             with pytest.raises(DisconnectedError, match="unknown"):
                 await consumer.settle(acks(got))
             line.let_in()
+            await hub.until(there_are(1))
             await consumer.settle(acks(got))
 
 
