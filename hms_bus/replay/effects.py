@@ -7,6 +7,7 @@ In a handler of a bus with a log the result is appended to it, caused by the mes
 handled. Under `replay://` it comes from the record, and the function is not called.
 """
 
+import asyncio
 import builtins
 import inspect
 import random
@@ -22,6 +23,7 @@ from weakref import WeakKeyDictionary
 from msgspec import UNSET
 
 from hms_bus.bus import context
+from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
 from hms_bus.errors import EffectError
 from hms_bus.ids import stamp, to_moment
@@ -84,6 +86,16 @@ class Effect:
     async def now(self) -> datetime:
         """Return the time, in UTC; in a replay the recorded one, else that of the virtual clock."""
         return to_moment(await self("clock.now", _now_ns))
+
+    async def sleep(self, duration: Duration) -> None:
+        """Wait for `duration`: at the speed of the replay in one, so not at all at full speed.
+
+        Raises `ConfigError` for what is no duration.
+        """
+        running = context.running.get()
+        replayed = None if running is None else _replayed(running)
+        lasts_s = parse_duration(duration)
+        await asyncio.sleep(lasts_s if replayed is None else replayed.stage.pace.lasts_s(lasts_s))
 
     async def random(self) -> float:
         """Return a random number from 0 to below 1."""

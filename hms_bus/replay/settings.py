@@ -17,7 +17,7 @@ Effects = Literal["recorded", "strict", "live"]
 
 _OPTIONS = (
     *("since", "until", "first", "last", "corr"),
-    *("only", "effects", "rate", "remap", "ahead", "capture", "stage", "log"),
+    *("only", "effects", "rate", "remap", "ahead", "capture", "stage"),
 )
 # Two letters at least: one is a drive.
 _LOG_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")

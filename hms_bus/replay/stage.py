@@ -323,6 +323,10 @@ class Pace:
         first_ns, began_s = self._origin
         return max(0.0, began_s + (recorded_ns - first_ns) / 1e9 / self._rate - now_s)
 
+    def lasts_s(self, recorded_s: float) -> float:
+        """Return how long that takes which took `recorded_s` seconds."""
+        return 0.0 if self._rate is None else recorded_s / self._rate
+
     async def wait(self, recorded_ns: int) -> None:
         """Return when the record of that time is due."""
         if (left_s := self.due_in_s(recorded_ns)) > 0:

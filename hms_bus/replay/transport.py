@@ -34,7 +34,7 @@ from hms_bus.abc import (
 from hms_bus.bus import context
 from hms_bus.envelope import Envelope
 from hms_bus.errors import BusError, StateError, UnsupportedError, UsageError
-from hms_bus.plugins import Address, open_log, parse_address
+from hms_bus.plugins import Address, open_log
 from hms_bus.replay.consuming import consuming
 from hms_bus.replay.settings import ReplaySettings, parse_settings
 from hms_bus.replay.stage import REPLY_TO, Stage
@@ -53,10 +53,10 @@ class ReplayTransport:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, stage: Stage, agent: str, *, logs: bool) -> None:
+    def __init__(self, stage: Stage, agent: str) -> None:
         self.stage = stage
         self.agent = agent
-        self.log: EventLog | None = ReplayLog(self) if logs else None
+        self.log: EventLog | None = ReplayLog(self)
         self.on_subscribed: Callable[[], None] | None = None
         self._is_open = True
 
@@ -90,7 +90,7 @@ class ReplayTransport:
 
 
 class ReplayLog:
-    """The log of a bus that is replayed: holds what is recorded up to now; appending captures.
+    """The log of each bus of a replay: holds what is recorded up to now; appending captures.
 
     `expect` is taken for granted. Receipts have the positions behind the message that is handled.
     """
@@ -178,12 +178,10 @@ class ReplayOpener:
             parse_settings(address)
         return _scope(address)
 
-    def with_log(self, address: Address, log: Address) -> Address | None:
-        """Return the address with a log that takes nothing, in place of `log`."""
+    def with_log(self, address: Address, log: Address) -> Address:
+        """Return the address: each bus has the log of the replay, in place of `log`."""
         del log
-        if "log" in address.options:
-            return address
-        return parse_address(f"{address.url}{'&' if address.options else '?'}log=captured")
+        return address
 
 
 open_replay = ReplayOpener()
@@ -204,7 +202,7 @@ async def _scope(address: Address) -> AsyncGenerator[ReplayTransport]:
             raise StateError(f"the replay {address.bare_url!r} is over")
         else:
             stage = found
-        transport = ReplayTransport(stage, context.opener.get(), logs="log" in address.options)
+        transport = ReplayTransport(stage, context.opener.get())
         stack.callback(transport.close)
         if shared is not None:
             transport.on_subscribed = shared.wait_anew
@@ -276,8 +274,7 @@ _running: dict[tuple[asyncio.AbstractEventLoop, str], tuple[_Shared, AsyncExitSt
 @asynccontextmanager
 async def _shared(address: Address) -> AsyncGenerator[_Shared]:
     settings = parse_settings(address)
-    url = address.url.replace("&log=captured", "").replace("?log=captured", "")
-    key = (asyncio.get_running_loop(), url)
+    key = (asyncio.get_running_loop(), address.url)
     spare = None if key in _running else await _opened(settings, key[0])
     if spare is not None and key not in _running:
         _running[key], spare = spare, None

@@ -51,3 +51,30 @@ async def test_events_go_to_a_hub_and_requests_when_they_are_asked_for(cli: Comm
     assert sorted(task for task, *_ in asked) == sorted([*range(TASKS), *range(0, TASKS, 2)])
     assert {marked for _, marked, _ in asked} == {True}
     assert {corr for *_, corr in asked} == {e.id for e in heard if e.topic == "task.new"}
+
+
+async def test_an_agent_that_had_its_log_from_the_hub_has_one_in_a_replay(tmp_path: Path) -> None:
+    run = tmp_path / "hub.db"
+
+    def keeper(url: str) -> Bus:
+        bus = Bus(url, source="/agents/keeper")
+
+        @bus.subscribe("entry", durable="books")
+        async def book(number: int) -> None:
+            async for earlier in bus.replay("entry"):
+                number += earlier.data
+            await bus.publish("sum", number)
+
+        return bus
+
+    async with (
+        Bus("ipc://kept-books", log=f"sqlite:{run}", source="/desk") as desk,
+        keeper("ipc://kept-books"),
+        desk.subscribe("sum") as sums,
+    ):
+        for number in (1, 2, 3):
+            await desk.publish("entry", number)
+            await anext(sums)
+    outcome = await rerun(str(run), keeper)
+    assert [output.decode(int) for output in outcome.outputs] == [2, 5, 9]
+    assert compare(outcome.recorded, outcome.outputs).is_same

@@ -13,7 +13,7 @@ from hms_bus.abc import Selector
 from hms_bus.bus import context
 from hms_bus.errors import ConfigError, EffectError, UnsupportedError
 from hms_bus.plugins import open_log
-from hms_bus.replay import Outcome, rerun
+from hms_bus.replay import Outcome, ReplaySettings, open_rerun, rerun
 from hms_bus.replay.events import EFFECT, EffectBody
 from tests.support import runs
 
@@ -271,6 +271,32 @@ async def test_without_a_handler_or_a_log_an_effect_just_runs() -> None:
 
         await bus.publish("add", [3, 4])
     assert seen == [7]
+
+
+@pytest.mark.parametrize("rate", [None, 36_000.0], ids=["at-once", "scaled"])
+async def test_an_agent_waits_at_the_speed_of_the_replay(
+    rate: float | None, tmp_path: Path
+) -> None:
+    def sleeper(url: str) -> Bus:
+        bus = Bus(url, source="/agents/sleeper")
+
+        @bus.subscribe("wait")
+        async def wait(duration: str) -> None:
+            await effect.sleep(duration)
+            await bus.publish("awake", duration)
+
+        return bus
+
+    log = f"sqlite:{tmp_path / 'run.db'}"
+    async with sleeper("direct://wait"), Bus("direct://wait", log=log, source="/desk") as desk:
+        async with desk.subscribe("awake") as news:
+            await desk.publish("wait", "1ms")
+            assert (await anext(news)).data == "1ms"
+        await desk.publish("nap", "1h")
+    remap = {"nap": "wait"}
+    async with open_rerun(ReplaySettings(log=log, rate=rate, remap=remap), sleeper) as running:
+        await running.play()
+        assert [output.decode(str) for output in running.take_outputs()] == ["1ms", "1h"]
 
 
 async def test_durable_subscriptions_get_what_is_played(tmp_path: Path) -> None:
