@@ -31,6 +31,7 @@ from hms_bus.abc import (
     Selector,
     Settlement,
 )
+from hms_bus.bus.protocol import text_of
 from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
@@ -219,6 +220,8 @@ class Scheduler:
                 is_closed = True
             except* BusError as errors:
                 logger.warning("schedules are not run: %s; it is tried again", errors.exceptions[0])
+            except* Exception as errors:
+                logger.exception("a bug ended the schedules: it is tried again", exc_info=errors)
             if is_closed:
                 return
             await asyncio.sleep(_STANDBY_S)
@@ -276,25 +279,26 @@ class Scheduler:
                 _said(delivery, "term"), code="INVALID_ARGUMENT", reason=f"no schedule: {error}"
             )
         failure = None if message is None else await self._try(message, envelope.topic)
-        if failure is not None and failure.retryable:
+        if isinstance(failure, BusError) and failure.retryable:
             return _said(delivery, "defer", delay_s=_STANDBY_S)
         if failure is not None and next_ns is None:
-            reason = f"it cannot be sent: {failure}"
-            return replace(_said(delivery, "term"), code=failure.code, reason=reason)
+            code = failure.code if isinstance(failure, BusError) else "UNKNOWN"
+            reason = f"it cannot be sent: {text_of(failure)}"
+            return replace(_said(delivery, "term"), code=code, reason=reason)
         if next_ns is None:
             if schedule.is_nameless(envelope.topic):
                 self._latest.pop(envelope.topic, None)
             return _said(delivery, "ack")
         return _said(delivery, "defer", delay_s=max(next_ns - time.time_ns(), 0) / 1e9)
 
-    async def _try(self, message: Envelope, topic: str) -> BusError | None:
+    async def _try(self, message: Envelope, topic: str) -> Exception | None:
         """Send, and return why that failed: not when the log has taken it all the same."""
         try:
             await self._send(message)
-        except BusError as error:
+        except Exception as error:  # noqa: BLE001 - publish middleware may raise anything
             if isinstance(error, QueueFullError) and error.position is not None:
                 return None
-            logger.error("%s could not be sent: %s", topic, error)  # noqa: TRY400
+            logger.error("%s could not be sent: %s", topic, text_of(error))  # noqa: TRY400
             return error
         return None
 

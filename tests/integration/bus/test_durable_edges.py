@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from hms_bus import Backoff, Bus, ConflictError, Message
+from hms_bus import Backoff, Bus, ConflictError, Envelope, Message
+from hms_bus.abc import Receipt
 from hms_bus.attributes import new_envelope
+from hms_bus.bus.middleware import Publish
 from hms_bus.errors import ConfigError
 
 
@@ -111,6 +113,27 @@ async def test_what_is_no_schedule_stops_no_other(caplog: pytest.LogCaptureFixtu
         letters = [message.data async for message in bus.replay("$dlq.scheduler")]
         assert [letter["code"] for letter in letters] == ["INVALID_ARGUMENT"] * 6
     assert "no schedule that can be run" in caplog.text
+
+
+async def test_publish_middleware_that_fails_stops_no_other_schedule() -> None:
+    bus = Bus("direct://", log="memory:")
+
+    @bus.publish_middleware
+    def refusing(publish: Publish) -> Publish:
+        async def refuse(envelope: Envelope) -> Receipt:
+            if envelope.topic == "refused":
+                raise ZeroDivisionError("what a bug")
+            return await publish(envelope)
+
+        return refuse
+
+    async with bus, bus.subscribe("taken") as taken:
+        await bus.publish("refused", 1, delay=0.01)
+        await bus.publish("taken", 2, delay=0.05)
+        assert (await asyncio.wait_for(anext(taken), 10)).data == 2
+        [letter] = [message.data async for message in bus.replay("$dlq.scheduler")]
+    assert letter["code"] == "UNKNOWN"
+    assert letter["reason"] == "it cannot be sent: ZeroDivisionError: what a bug"
 
 
 async def test_who_waits_for_room_holds_up_no_other_schedule() -> None:
