@@ -32,6 +32,7 @@ Capability = Literal[
     "log-verify",
     "log-survives-process",
     "log-durable",
+    "log-schedules",
 ]
 
 
@@ -299,7 +300,8 @@ class Durable(Struct, frozen=True, kw_only=True):
 
     `pattern` selects topics. `start` is where a durable that is new begins: at the first record, at
     what is appended from now on, or at a position; `start_ns` instead of it at the first record
-    recorded then or later; of one that exists they are ignored. Its pattern and group are fixed.
+    recorded then or later, or behind the last one if there is none yet; of one that exists they are
+    ignored. Its pattern and group are fixed. Its own dead letters are not delivered to it.
 
     With `group`, several consumers share the durable and each delivery goes to one; without, it
     has one consumer at a time. What was delivered and is neither settled nor in progress after
@@ -351,8 +353,8 @@ class DurableInfo(Struct, frozen=True, kw_only=True):
 
     All positions up to `floor` that it selects are settled, `delivered` is the last one that was
     handed out. `unacked` deliveries are not settled, `redelivered` of them were tried more than
-    once; `lag` is how many records of the log, selected or not, lie behind `delivered`. `dead` are
-    the positions, in order, that became dead letters and were not redriven since.
+    once; `lag` is how many records that it selects lie behind `delivered`, counted up to a million.
+    `dead` are the positions, in order, that became dead letters and were not redriven since.
     """
 
     durable: Durable
@@ -387,7 +389,8 @@ class Consumer(Protocol):
         """Say what became of deliveries; durable when this returns.
 
         One that was settled before, or that was delivered again since (its attempt is no longer the
-        last one), changes nothing. Dead letters are appended in the same step. Raises `LogError`.
+        last one), changes nothing. Dead letters are appended in the same step. Raises `LogError`,
+        `StateError` once it is closed, unless it was abandoned.
         """
         ...
 

@@ -1,12 +1,20 @@
 """What may be asked of a log, whoever keeps it: checked at the call, before anything is sent."""
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
 import msgspec
 
-from hms_bus.abc import Expect, Selector
-from hms_bus.errors import UnsupportedError, UsageError
-from hms_bus.topics import Pattern, parse_pattern
+from hms_bus.abc import ConsumingLog, Durable, EventLog, Expect, Selector
+from hms_bus.errors import TopicError, UnsupportedError, UsageError
+from hms_bus.topics import Pattern, check_topic, parse_pattern
+
+_MOST_POSITIONS = 2**63
+
+
+def keeps_durables(log: EventLog | None) -> TypeGuard[ConsumingLog]:
+    """Whether there is a log, and it keeps durables."""
+    return isinstance(log, ConsumingLog) and "log-durable" in log.capabilities
 
 
 def check_expect(topics: Iterable[str], expect: Expect) -> None:
@@ -38,6 +46,43 @@ def check_selector(selector: Selector, *, follow: bool, where: str) -> Pattern |
     if follow and selector.backwards:
         raise UnsupportedError("following backwards", where, "a log has one growing end")
     return pattern
+
+
+def check_durable(durable: Durable) -> None:
+    """Check that a durable can be what it says, its dead letters' topic included.
+
+    Raises `UsageError` for its name, group, start and limits, `TopicError` for its pattern.
+    """
+    parse_pattern(durable.pattern)
+    _check_name(durable.name)
+    if durable.group is not None and not durable.group:
+        raise UsageError("the group's name is empty: leave it out, or name it")
+    if not isinstance(durable.start, str) and not 1 <= durable.start < _MOST_POSITIONS:
+        raise UsageError(f"start is {durable.start}: positions start at 1, and stay below 2^63")
+    for name, value in (
+        ("max_deliveries", durable.max_deliveries),
+        ("max_unacked", durable.max_unacked),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}, at least 1 is needed")
+    if not 0 < durable.ack_wait_s < float("inf"):
+        raise UsageError(f"ack_wait is {durable.ack_wait_s:g} s: give some seconds")
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's bug
+        raise UsageError(f"{name!r} is no name of a durable: give a text")
+    try:
+        check_topic(dead_letter_topic(name))
+    except TopicError as error:
+        raise UsageError(f"{name!r} is no name of a durable: {error.message}") from error
+    if "." in name:
+        raise UsageError(f"{name!r} is no name of a durable: it has a dot")
+
+
+def dead_letter_topic(durable: str) -> str:
+    """Return the topic of a durable's dead letters."""
+    return f"$dlq.{durable}"
 
 
 def json_text(name: str, value: str) -> str:

@@ -11,9 +11,11 @@ from hms_bus.bus.injection import Signature, read_signature
 from hms_bus.bus.mailbox import check_overflow
 from hms_bus.bus.middleware import Middleware
 from hms_bus.bus.redelivery import AckMode, Backoff, Redelivery
+from hms_bus.bus.schedules import SCHEDULER
 from hms_bus.bus.subscription import Options
 from hms_bus.durations import Duration, Moment, parse_duration, parse_moment
 from hms_bus.errors import ConfigError, UsageError
+from hms_bus.logrules import check_durable
 from hms_bus.topics import Pattern, parse_pattern
 
 SERVICE_GROUP = "q"
@@ -138,7 +140,9 @@ def make_options(*, group: str | None, concurrency: int, max_queue: int, overflo
 def make_durable(
     name: str, pattern: str, group: str | None, settings: DurableSettings
 ) -> tuple[Durable, Redelivery]:
-    """Return a durable and how it delivers. Raises `ConfigError`."""
+    """Return a durable and how it delivers. Raises `UsageError` for what no durable can be."""
+    if name == SCHEDULER.name:
+        raise ConfigError(f"durable={name!r} runs the schedules of the log: take another name")
     ack = settings.get("ack", "after")
     if ack not in {"after", "manual"}:
         raise ConfigError(f"ack is {ack!r}: 'after' the handler, or 'manual'")
@@ -155,4 +159,5 @@ def make_durable(
         max_deliveries=settings.get("max_deliveries", 5),
         max_unacked=settings.get("max_unacked", 1000),
     )
+    check_durable(durable)
     return durable, Redelivery(ack=ack, backoff=settings.get("backoff", Backoff()).check())

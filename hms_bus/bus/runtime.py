@@ -44,6 +44,7 @@ from hms_bus.errors import (
     UnsupportedError,
     UsageError,
 )
+from hms_bus.logrules import keeps_durables
 from hms_bus.topics import Pattern, check_topic
 
 logger = logging.getLogger("hms_bus")
@@ -115,7 +116,8 @@ class Runtime:
         self._handlers: dict[Declaration, Handling] = {}
         self._streams: dict[MessageStream, list[Unsubscribe]] = {}
         self._system: list[Unsubscribe] = []
-        self._scheduler: asyncio.Task[None] | None = None
+        self._scheduler: Scheduler | None = None
+        self._scheduling: asyncio.Task[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -136,19 +138,21 @@ class Runtime:
         self._is_begun = True
         for subscription in self._subscriptions:
             if isinstance(subscription, DurableSubscription):
-                self._begin_durable(subscription, self._consuming("durable subscriptions"))
-
-    def _begin_durable(self, subscription: DurableSubscription, log: ConsumingLog) -> None:
-        subscription.begin()
-        self._run_schedules(log)
+                subscription.begin()
+        log = self.log
+        if keeps_durables(log) and "log-schedules" not in log.capabilities:
+            self._scheduler = Scheduler(log, self.send)
+            self._scheduling = self.loop.create_task(
+                self._scheduler.run(), name="schedules", context=self.base_context.copy()
+            )
 
     async def stop(self) -> None:
         """Drain, at most `drain_timeout_s`, then end what still runs; also when cancelled."""
         self.draining = True
         self.quick.clear()
-        if self._scheduler is not None:
-            self._scheduler.cancel()
-            await asyncio.wait([self._scheduler])
+        if self._scheduling is not None:
+            self._scheduling.cancel()
+            await asyncio.wait([self._scheduling])
         try:
             async with asyncio.timeout(self.config.drain_timeout_s):
                 await self._drain()
@@ -288,14 +292,14 @@ class Runtime:
         )
         await subscription.open(log)
         if self._is_begun:
-            self._begin_durable(subscription, log)
+            subscription.begin()
         self._subscriptions[subscription] = [subscription.stop]
         self._handlers[declaration] = subscription
         return subscription
 
     def _consuming(self, what: str) -> ConsumingLog:
         log = self.log
-        if isinstance(log, ConsumingLog) and "log-durable" in log.capabilities:
+        if keeps_durables(log):
             return log
         where = f"Bus({self.config.url!r})" if log is None else "its log"
         raise UnsupportedError(what, where, "they need a log it may write: log='sqlite:run.db'")
@@ -382,26 +386,18 @@ class Runtime:
         envelope = self.compose_with(topic, data, options)
         await load_zone(when.get("timezone", "UTC"))
         schedule = make_schedule(envelope, **when)
-        record = schedule_record(
-            envelope.id if name is None else name, self.composer.source, schedule
-        )
+        if name is None and options.get("id") is None:
+            name = envelope.id
+        record = schedule_record(name, self.composer.source, schedule)
         [receipt] = await log.append([record])
-        self._run_schedules(log)
+        if self._scheduler is not None:
+            self._scheduler.note_made()
         return Receipt(id=envelope.id, position=receipt.position)
 
     async def unschedule(self, name: str) -> None:
         """End a schedule; see `Bus.unschedule`."""
         log = self._consuming("schedules")
         await log.append([schedule_record(name, self.composer.source, None)])
-        self._run_schedules(log)
-
-    def _run_schedules(self, log: ConsumingLog) -> None:
-        if self._scheduler is None and not self.draining:
-            self._scheduler = self.loop.create_task(
-                Scheduler(log, self.send).run(),
-                name="schedules",
-                context=self.base_context.copy(),
-            )
 
     def compose_with(self, topic: str, data: Any, options: PublishOptions) -> Envelope:
         """Return a new envelope, with options if there are any."""

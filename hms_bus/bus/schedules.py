@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -58,7 +59,10 @@ SCHEDULER = Durable(
 _S_NS = 1_000_000_000
 
 _STANDBY_S = 5.0
-"""How often a bus looks whether the one that runs the schedules has ended."""
+"""How often a bus looks whether there is a schedule, and whether who runs them has ended."""
+
+_LONGEST_WAIT_S = 3600.0
+"""How long a record is put off at most: the clock may be set meanwhile."""
 
 Send = Callable[[Envelope], Awaitable[Receipt]]
 
@@ -78,9 +82,9 @@ class Schedule(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return the message. Raises `DecodeError`."""
         return jsonformat.decode(msgspec.json.encode(self.envelope))
 
-    def is_nameless(self, topic: str) -> bool:
-        """Whether `topic` was named after the message, so that nothing else is ever kept on it."""
-        return topic == f"{TOPIC}.{self.message().id}"
+    def is_nameless(self, record: Envelope) -> bool:
+        """Whether nothing else is ever kept on the topic of its record, but for its end."""
+        return record.topic in {f"{TOPIC}.{record.id}", f"{TOPIC}.{self.message().id}"}
 
     def last_due_ns(self, since_ns: int, now_ns: int) -> int | None:
         """Return the last time after `since_ns`, up to `now_ns`, at which it was due."""
@@ -137,14 +141,18 @@ def make_schedule(
 
     Raises `ConfigError`, and `EncodeError` for the payload.
     """
-    given = [name for name, value in (("delay", delay), ("at", at), ("cron", cron)) if value]
-    if len(given) > 1 or (not given and delay is None):
+    values = (("delay", delay), ("at", at), ("cron", cron))
+    given = [name for name, value in values if value is not None]
+    if len(given) != 1:
         raise ConfigError(f"give one of delay=, at=, cron=, not {', '.join(given) or 'none'}")
     document = msgspec.json.decode(jsonformat.encode(envelope))
     if cron is not None:
         _check_cron(cron, timezone)
         return Schedule(envelope=document, cron=cron, timezone=timezone)
-    due_ns = _moment_ns(at) if at else time.time_ns() + round(parse_duration(delay or 0) * 1e9)
+    if at is not None:
+        due_ns = _moment_ns(at)
+    else:
+        due_ns = time.time_ns() + round(parse_duration(delay or 0) * 1e9)
     due_ns = due_ns // 1000 * 1000
     return Schedule(envelope=document, at=format_time(due_ns))
 
@@ -162,12 +170,15 @@ def _moment_ns(at: datetime | str) -> int:
 
 def _check_cron(cron: str, timezone: str) -> None:
     try:
-        next(CronSim(cron, datetime.now(_zone(timezone))))
-    except (CronSimError, StopIteration) as error:
-        raise ConfigError(
-            f"cron={cron!r}: {error or 'it is never due'}; write '*/5 * * * *' (minute, hour, day, "
-            "month, weekday)"
-        ) from error
+        if next(CronSim(cron, datetime.now(_zone(timezone))), None) is not None:
+            return
+        why: object = "it is never due"
+    except CronSimError as error:
+        why = error
+    raise ConfigError(
+        f"cron={cron!r}: {why}; write '*/5 * * * *' (minute, hour, day, month, weekday), with the "
+        "second before these if it matters"
+    )
 
 
 def schedule_topic(name: str) -> str:
@@ -180,14 +191,17 @@ def schedule_topic(name: str) -> str:
         raise ConfigError(f"{name!r} is no name of a schedule: {error.message}") from error
 
 
-def schedule_record(name: str, source: str, schedule: Schedule | None) -> Envelope:
-    """Return the record that makes a schedule, replaces the one of that name, or ends it."""
+def schedule_record(name: str | None, source: str, schedule: Schedule | None) -> Envelope:
+    """Return the record that makes a schedule, replaces the one of that name, or ends it.
+
+    Without a name it has one of its own.
+    """
     new_id, now = stamp()
     return Envelope(
         id=new_id,
         source=source,
         type=UNSCHEDULE if schedule is None else SCHEDULE,
-        topic=schedule_topic(name),
+        topic=schedule_topic(new_id if name is None else name),
         time=now,
         datacontenttype="application/json",
         data=schedule or {},
@@ -195,23 +209,31 @@ def schedule_record(name: str, source: str, schedule: Schedule | None) -> Envelo
 
 
 class Scheduler:
-    """Sends what is due in `log`, as long as nobody else does."""
+    """Sends what is due in `log`, as long as nobody else does, once there is a schedule."""
 
     def __init__(self, log: ConsumingLog, send: Send) -> None:
         self._log = log
         self._send = send
+        self._made = asyncio.Event()
         self._seen = 0
-        self._sending: set[int] = set()
-        """Positions whose message is on its way."""
+        self._sending: dict[int, Delivery] = {}
+        """The last delivery of each position whose message is on its way."""
+        self._sent: dict[int, int] = {}
+        """When the schedules that come again, by position, were due last and have been sent."""
         self._latest: dict[str, int] = {}
         """The position of the newest record on each topic: it replaces those before, which are
         settled when they come."""
+
+    def note_made(self) -> None:
+        """Note that a schedule was made: there is something to do."""
+        self._made.set()
 
     async def run(self) -> None:
         """Run until it is cancelled, or the log is closed."""
         is_closed = False
         while True:
             try:
+                await self._until_there_is_one()
                 async with self._log.consume(SCHEDULER) as consumer:
                     await self._serve(consumer)
             except* DurableInUseError:
@@ -226,10 +248,25 @@ class Scheduler:
                 return
             await asyncio.sleep(_STANDBY_S)
 
+    async def _until_there_is_one(self) -> None:
+        """Return once the log holds a schedule: without one it needs no durable."""
+        looked = 0
+        while not self._made.is_set():
+            head = (await self._log.head()).position
+            if looked < head:
+                selector = Selector(pattern=SCHEDULER.pattern, first=looked + 1, last=head, limit=1)
+                async for _ in self._log.read(selector):
+                    self._made.set()
+                looked = head
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STANDBY_S):
+                    await self._made.wait()
+
     async def _serve(self, consumer: Consumer) -> None:
         all_of_them = await self._log.durables()
         [stands] = [each for each in all_of_them if each.durable.name == SCHEDULER.name]
         self._latest.clear()
+        self._sent.clear()
         self._seen = stands.floor
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -241,15 +278,16 @@ class Scheduler:
 
     async def _handle(self, consumer: Consumer, delivery: Delivery) -> None:
         position = delivery.record.position
-        if position in self._sending:
+        is_on_its_way = position in self._sending
+        self._sending[position] = delivery
+        if is_on_its_way:  # for longer than the ack wait
             await consumer.settle([_said(delivery, "progress")])
             return
-        self._sending.add(position)
         try:
             settlement = await self._decide(delivery)
         finally:
-            self._sending.discard(position)
-        await consumer.settle([settlement])
+            last = self._sending.pop(position)
+        await consumer.settle([replace(settlement, attempt=last.attempt)])
 
     async def _catch_up(self) -> None:
         """Learn what replaces the records that wait, settled long ago or not delivered yet."""
@@ -265,12 +303,14 @@ class Scheduler:
         record = delivery.record
         envelope = record.envelope
         if envelope.type != SCHEDULE or record.position < self._latest.get(envelope.topic, 0):
+            self._sent.pop(record.position, None)
             return _said(delivery, "ack")
         try:
             schedule = envelope.decode(Schedule)
             await load_zone(schedule.timezone)
             now_ns = time.time_ns()
-            due_ns = schedule.last_due_ns(record.recorded_ns, now_ns)
+            since_ns = self._sent.get(record.position, record.recorded_ns)
+            due_ns = schedule.last_due_ns(since_ns, now_ns)
             next_ns = schedule.next_due_ns(now_ns)
             message = None if due_ns is None else _due_message(schedule, envelope, due_ns)
         except Exception as error:  # noqa: BLE001 - anybody may write what is no schedule
@@ -286,10 +326,13 @@ class Scheduler:
             reason = f"it cannot be sent: {text_of(failure)}"
             return replace(_said(delivery, "term"), code=code, reason=reason)
         if next_ns is None:
-            if schedule.is_nameless(envelope.topic):
+            if schedule.is_nameless(envelope):
                 self._latest.pop(envelope.topic, None)
             return _said(delivery, "ack")
-        return _said(delivery, "defer", delay_s=max(next_ns - time.time_ns(), 0) / 1e9)
+        if due_ns is not None:
+            self._sent[record.position] = due_ns
+        wait_s = max(next_ns - time.time_ns(), 0) / 1e9
+        return _said(delivery, "defer", delay_s=min(wait_s, _LONGEST_WAIT_S))
 
     async def _try(self, message: Envelope, topic: str) -> Exception | None:
         """Send, and return why that failed: not when the log has taken it all the same."""

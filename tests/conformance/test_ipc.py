@@ -29,6 +29,8 @@ UNCLAIMED = {
     (LOGS["memory"], "a_log_that_was_closed_goes_on"),
     (LOGS["memory"], "a_durable_outlives_the_log_that_is_closed"),
     (LOGS["memory"], "a_schedule_outlives_its_bus"),
+    (LOGS["memory"], "a_bus_that_only_listens_sends_what_is_due"),
+    (LOGS["memory"], "publishers_that_choose_ids_do_not_replace_each_other"),
     (LOGS["memory"], "an_aggregate_outlives_the_log_that_is_closed"),
     (LOGS["memory"], "a_projection_goes_on_when_the_log_is_opened_again"),
 }

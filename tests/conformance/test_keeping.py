@@ -19,6 +19,8 @@ UNCLAIMED = {
     ("memory:{name}", "a_log_that_was_closed_goes_on"),
     ("memory:{name}", "a_durable_outlives_the_log_that_is_closed"),
     ("memory:{name}", "a_schedule_outlives_its_bus"),
+    ("memory:{name}", "a_bus_that_only_listens_sends_what_is_due"),
+    ("memory:{name}", "publishers_that_choose_ids_do_not_replace_each_other"),
     ("memory:{name}", "an_aggregate_outlives_the_log_that_is_closed"),
     ("memory:{name}", "a_projection_goes_on_when_the_log_is_opened_again"),
     *((case.log, "a_private_address_is_shared_with_nobody") for case in CASES),

@@ -64,6 +64,44 @@ async def a_schedule_can_be_replaced_and_ended(subject: Subject) -> None:
 
 
 @check("log-durable")
+async def a_delayed_message_can_be_called_off(subject: Subject) -> None:
+    """What was published with a delay has a schedule, named by the id in the receipt."""
+    topic, bus = subject.topic("later"), _bus(subject)
+    async with bus, bus.subscribe(topic) as messages:
+        receipt = await bus.publish(topic, "called off", delay=0.1)
+        await bus.unschedule(receipt.id)
+        await bus.publish(topic, "end", delay=0.3)
+        [message] = await take(messages, 1)
+    equal(message.data, "end", "what was sent")
+
+
+@check("log-durable", "log-survives-process")
+async def publishers_that_choose_ids_do_not_replace_each_other(subject: Subject) -> None:
+    """Delayed messages of two sources with one id are both sent, after a restart, too."""
+    topic, name = subject.topic("later"), subject.name
+    async with subject.bus(log=subject.log_url, source=f"/{name}/billing") as billing:
+        await billing.publish(topic, 1, id="order 7", delay=0.3)
+    shipping = subject.bus(log=subject.log_url, source=f"/{name}/shipping")
+    async with shipping, shipping.subscribe(topic) as messages:
+        await shipping.publish(topic, 2, id="order 7", delay=0.4)
+        got = await take(messages, 2)
+    equal({message.source for message in got}, {billing.source, shipping.source}, "sources")
+    equal({message.id for message in got}, {"order 7"}, "ids")
+
+
+@check("log-durable", "log-survives-process")
+async def a_bus_that_only_listens_sends_what_is_due(subject: Subject) -> None:
+    """Whoever has the log open sends what another one has scheduled."""
+    topic = subject.topic("later")
+    async with _bus(subject) as bus:
+        await bus.publish(topic, "late", delay=0.3)
+    listener = _bus(subject)
+    async with listener, listener.subscribe(topic) as messages:
+        [message] = await take(messages, 1)
+    equal(message.data, "late", "what was sent")
+
+
+@check("log-durable")
 async def a_cron_schedule_comes_again(subject: Subject) -> None:
     """Each time that is due has a message with an id of its own, until the schedule is ended."""
     topic, bus = subject.topic("often"), _bus(subject)

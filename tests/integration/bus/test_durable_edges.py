@@ -2,14 +2,17 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hms_bus import Backoff, Bus, ConflictError, Envelope, Message
-from hms_bus.abc import Receipt
+from hms_bus.abc import ConsumingLog, DurableInfo, Receipt
 from hms_bus.attributes import new_envelope
+from hms_bus.bus import schedules
 from hms_bus.bus.middleware import Publish
 from hms_bus.errors import ConfigError
 
@@ -134,6 +137,44 @@ async def test_publish_middleware_that_fails_stops_no_other_schedule() -> None:
         [letter] = [message.data async for message in bus.replay("$dlq.scheduler")]
     assert letter["code"] == "UNKNOWN"
     assert letter["reason"] == "it cannot be sent: ZeroDivisionError: what a bug"
+
+
+async def test_what_takes_longer_than_the_ack_wait_is_sent_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schedules, "SCHEDULER", replace(schedules.SCHEDULER, ack_wait_s=0.1))
+    bus, sent = Bus("direct://", log="memory:", logged=["kept.>"]), list[Any]()
+
+    @bus.publish_middleware
+    def dawdling(publish: Publish) -> Publish:
+        async def dawdle(envelope: Envelope) -> Receipt:
+            sent.append(envelope.id)
+            await asyncio.sleep(0.35)
+            return await publish(envelope)
+
+        return dawdle
+
+    async with bus, bus.subscribe("slow") as slow:
+        await bus.publish("slow", 1, delay=0.01)
+        await asyncio.wait_for(anext(slow), 10)
+        await until_durables(bus, lambda infos: infos[0].floor == 1)
+    assert len(sent) == 1
+
+
+async def until_durables(bus: Bus, hold: Callable[[list[DurableInfo]], bool]) -> None:
+    assert isinstance(bus.log, ConsumingLog)
+    async with asyncio.timeout(10):
+        while not hold(await bus.log.durables()):
+            await asyncio.sleep(0.01)  # nothing tells when a durable is settled
+
+
+async def test_without_a_schedule_there_is_no_durable_for_them() -> None:
+    async with Bus("direct://", log="memory:") as bus:
+        await bus.publish("a", 1)
+        assert isinstance(bus.log, ConsumingLog)
+        assert await bus.log.durables() == []
+        await bus.publish("a", 2, delay=60)
+        await until_durables(bus, lambda infos: len(infos) == 1)
 
 
 async def test_who_waits_for_room_holds_up_no_other_schedule() -> None:
