@@ -53,6 +53,7 @@ def check_durable(durable: Durable) -> None:
 
     Raises `UsageError` for its name, group, start and limits, `TopicError` for its pattern.
     """
+    _check_types(durable)
     parse_pattern(durable.pattern)
     _check_name(durable.name)
     if durable.group is not None and not durable.group:
@@ -69,9 +70,17 @@ def check_durable(durable: Durable) -> None:
         raise UsageError(f"ack_wait is {durable.ack_wait_s:g} s: give some seconds")
 
 
+def _check_types(durable: Durable) -> None:
+    """Check that all of it comes back as it is from where it is kept."""
+    try:
+        kept = msgspec.json.decode(msgspec.json.encode(durable), type=Durable)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{durable} is no durable: {error}") from error
+    if kept != durable:
+        raise UsageError(f"{durable} is no durable: it would be kept as {kept}")
+
+
 def _check_name(name: str) -> None:
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's bug
-        raise UsageError(f"{name!r} is no name of a durable: give a text")
     try:
         check_topic(dead_letter_topic(name))
     except TopicError as error:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from itertools import islice
 
 from hms_bus.abc import (
     Capability,
@@ -110,6 +111,14 @@ class _Store:
                 if len(found) == limit:
                     return found, place + 1
         return found, first if backwards else last
+
+    def rows_at(self, positions: Sequence[int]) -> list[Row]:
+        return [self._rows[position - 1] for position in positions]
+
+    def count(self, wants_topic: Callable[[str], bool], after: int) -> int:
+        topics = {topic for topic, last in self._last_on.items() if last > after}
+        wanted = set(filter(wants_topic, topics))
+        return sum(entry.topic in wanted for entry in islice(self._entries, after, None))
 
     def kept(self, after: int, count: int) -> list[Kept]:
         return [
@@ -216,6 +225,17 @@ class MemoryLog:
             self._store.append(entries, "any")
             last = self._store.last_position()
         self._bell.ring(last)
+
+    async def read_at(self, positions: Sequence[int]) -> list[Record]:
+        """Return the records at `positions`."""
+        with self._store.lock:
+            rows = self._store.rows_at(positions)
+        return self._reading.records(rows)
+
+    async def count(self, wants_topic: Callable[[str], bool], after: int) -> int:
+        """Return how many records on wanted topics lie behind a position."""
+        with self._store.lock:
+            return self._store.count(wants_topic, after)
 
     async def load(self, name: str) -> Saved | None:
         """Return what is kept of a durable."""

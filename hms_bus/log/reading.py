@@ -40,6 +40,13 @@ class Reading:
         selection = prepare(selector, follow=follow, where=self._path)
         return self._batches(selection, follow=follow)
 
+    def records(self, rows: list[Row]) -> list[Record]:
+        """Return the records of rows that were found. Raises `LogCorruptError`."""
+        records, unreadable = self._decode(rows, prepare(Selector()))
+        if unreadable:
+            raise unreadable
+        return records
+
     async def _batches(self, selection: Selection, *, follow: bool) -> AsyncGenerator[list[Record]]:
         scan = Scan(selection, follow=follow)
         turn = self._pages(scan)

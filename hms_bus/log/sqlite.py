@@ -54,7 +54,7 @@ from hms_bus.log.reading import Reading, flatten
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.schema import CURRENT, Schema
 from hms_bus.log.settings import Settings, parse_settings
-from hms_bus.log.table import Pages
+from hms_bus.log.table import Pages, TopicSet, count_records, rows_at
 from hms_bus.log.writer import Work, Writer
 from hms_bus.logrules import check_expect
 from hms_bus.plugins import Address
@@ -75,6 +75,7 @@ WRITING: frozenset[Capability] = READING.union(
 
 _ENTRIES_AT_ONCE = 1000
 _AUDIT_AT_ONCE = 2000
+_READ_AT_ONCE = 500
 
 
 class SqliteLog:
@@ -191,15 +192,29 @@ class SqliteLog:
         """Keep what has changed of a durable; see `hms_bus.log.durable.engine.Shelf`."""
         await self._write(partial(_save, changes=changes), dead_letters)
 
+    async def read_at(self, positions: Sequence[int]) -> list[Record]:
+        """Return the records at `positions`."""
+        records: list[Record] = []
+        for start in range(0, len(positions), _READ_AT_ONCE):
+            part = positions[start : start + _READ_AT_ONCE]
+            rows = await self._reader.run(partial(rows_at, positions=part, path=self._path))
+            records += self._reading.records(rows)
+        return records
+
+    async def count(self, wants_topic: Callable[[str], bool], after: int) -> int:
+        """Return how many records on wanted topics lie behind a position, up to a million."""
+        topics = TopicSet(wants_topic, self._path)
+        return await self._reader.run(partial(count_records, topics=topics, after=after))
+
     async def load(self, name: str) -> Saved | None:
         """Return what is kept of a durable."""
-        found = await self._reader.run(partial(tables.load, name=name))
+        found = await self._reader.run(partial(tables.load, name=name, path=self._path))
         return found[0] if found else None
 
     async def load_all(self) -> list[Saved]:
         """Return what is kept of all durables, by name."""
         self._check_open()
-        return await self._reader.run(partial(tables.load, name=None))
+        return await self._reader.run(partial(tables.load, name=None, path=self._path))
 
     async def remove(self, name: str) -> None:
         """Remove all that is kept of a durable."""

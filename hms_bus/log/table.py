@@ -6,7 +6,7 @@ A file that is damaged may hold any value anywhere: what is of the wrong type ra
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
 from typing import Any, cast
 
@@ -23,6 +23,8 @@ _PAGE_BYTES = 4 * 2**20
 """A page ends early once its documents have that many bytes: who reads slowly holds one page."""
 
 _ROWS_AT_ONCE = 64
+
+_MOST_COUNTED = 1_000_000
 
 
 class TopicSet:
@@ -154,6 +156,31 @@ class SqliteTable:
             conditions.append(f" AND ({' OR '.join(['instr(document, ?)'] * len(group))})")
             values += group
         return "".join(conditions), values
+
+
+def rows_at(connection: sqlite3.Connection, *, positions: Sequence[int], path: str) -> list[Row]:
+    """Return the rows at `positions`, in order. Raises `LogCorruptError` when one is not there."""
+    rows: list[Row] = connection.execute(
+        "SELECT position, recorded_ns, document FROM records "
+        "WHERE position IN (SELECT value FROM json_each(?)) ORDER BY position",
+        (json.dumps(list(positions)),),
+    ).fetchall()
+    found = [row[0] for row in rows]
+    if found != list(positions) or not _are_sound(rows):
+        missing = set(positions).difference(found)
+        raise damaged(path, f"records cannot be read: {sorted(missing) or positions}")
+    return rows
+
+
+def count_records(connection: sqlite3.Connection, *, topics: TopicSet, after: int) -> int:
+    """Return how many records on `topics` lie behind a position, up to a million."""
+    topics.numbers(connection)
+    [count] = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM records WHERE position > ? "
+        "AND topic IN (SELECT value FROM json_each(?)) LIMIT ?)",
+        (after, topics.text, _MOST_COUNTED),
+    ).fetchone()
+    return count
 
 
 def _fill(rows: list[Row], cursor: sqlite3.Cursor) -> bool:

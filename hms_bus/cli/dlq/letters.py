@@ -9,14 +9,8 @@ from hms_bus.abc import DurableInfo, EventLog, Record, Selector
 from hms_bus.cli.screen import note
 from hms_bus.envelope import Envelope
 from hms_bus.errors import DecodeError
-from hms_bus.log.durable.dead import (
-    TOPIC,
-    TYPE,
-    DeadLetter,
-    dead_letter_topic,
-    original_of,
-    read_dead_letter,
-)
+from hms_bus.log.durable.dead import TYPE, DeadLetter, original_of, read_dead_letter
+from hms_bus.logrules import dead_letter_topic
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -45,7 +39,7 @@ async def read_letters(log: EventLog, durable: str | None = None) -> AsyncGenera
 
     What stands on their topics and is none is left out, with a note.
     """
-    pattern = f"{TOPIC}.*" if durable is None else dead_letter_topic(durable)
+    pattern = dead_letter_topic("*" if durable is None else durable)
     selector = Selector(pattern=pattern, types=frozenset({TYPE}))
     async with aclosing(_records(log, selector)) as records:
         async for record in records:

@@ -43,9 +43,9 @@ def ls(*, place: Place, form: Form) -> None:
     """List the durables of LOG.
 
     All that a durable selects is settled up to `floor`, and was delivered up to `delivered`; `lag`
-    records of the log lie behind that. `unacked` deliveries are not settled, `redelivered` of them
-    were tried more than once; `dead` records are open dead letters (`hms-bus dlq ls`). How many
-    `consumers` there are is known where the log is written: for a hub's log, ask it with --bus.
+    records that it selects lie behind that. `unacked` deliveries are not settled, `redelivered` of
+    them were tried more than once; `dead` records are open dead letters (`hms-bus dlq ls`). How
+    many `consumers` there are is known where the log is written: a hub's log is asked with --bus.
     """
 
     async def look() -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ def _facts(info: DurableInfo, consumers: int | None) -> Iterator[tuple[str, str]
     )
     yield "began", _start(durable)
     yield "floor", f"{info.floor:,}: settled up to there"
-    yield "delivered", f"{info.delivered:,}, with {info.lag:,} records of the log behind it"
+    yield "delivered", f"{info.delivered:,}, with {info.lag:,} to come"
     yield "unacked", f"{info.unacked:,} of at most {durable.max_unacked:,}"
     yield "redelivered", f"{info.redelivered:,} of these, tried more than once"
     yield "consumers", _consumers(consumers)

@@ -26,6 +26,9 @@ READ_AHEAD_BYTES = 4 * 2**20
 
 _LATEST_NS = 2**63 - 1
 
+_SET_BACK_NS = 10**9
+"""From how far back on a clock was set, and does not just waver."""
+
 
 class Dead(Struct, frozen=True, kw_only=True):
     """A record that will not be delivered any more, and why."""
@@ -64,9 +67,8 @@ class Cursor:
         self.durable = saved.durable
         self.floor = saved.floor
         self.fed = self.delivered = saved.delivered
-        self.expired = 0
         self.dead: list[Dead] = []
-        self._delivered_ns = saved.delivered_ns
+        self._delivered_ns = self._now_ns = saved.delivered_ns
         self._saved_rows = {row.position: row for row in saved.rows}
         self._held: dict[int, _Held] = {}
         self._ready: deque[Record] = deque()
@@ -87,16 +89,16 @@ class Cursor:
         self._dead_positions = {row.position for row in saved.rows if row.state is State.DEAD}
         self._late: set[int] = set()
         """Positions that are not settled although they lie before the floor."""
-        self._redriven: set[int] = set()
-        """Those of them that were asked for again, expired or not."""
+        self._redriven = {row.position for row in saved.rows if row.is_redriven}
+        """Positions that were asked for again: they are delivered though they have expired."""
         self._dirty: set[int] = set()
         self._is_changed = is_new
 
     # -- beginning -----------------------------------------------------------------------------
 
-    def missing(self) -> tuple[tuple[int, ...], range]:
+    def missing(self) -> tuple[list[int], range]:
         """Return the positions, and the range of them, that `restore` needs the records of."""
-        singles = tuple(
+        singles = sorted(
             row.position
             for row in self._saved_rows.values()
             if row.position <= self.floor and row.state is not State.DEAD
@@ -179,6 +181,9 @@ class Cursor:
 
     def take(self, limit: int, now_ns: int, owner: object) -> list[Delivery]:
         """Hand out at most `limit` records to `owner`; what is due again comes first."""
+        if now_ns < self._now_ns - _SET_BACK_NS:
+            self._set_back(self._now_ns - now_ns)
+        self._now_ns = now_ns
         self._collect_due(now_ns)
         taken: list[Delivery] = []
         while self._again and len(taken) < limit:
@@ -206,6 +211,17 @@ class Cursor:
                 taken += self._deliver(record, 0, now_ns, owner)
         return taken
 
+    def _set_back(self, by_ns: int) -> None:
+        """Let what waits wait no longer than it would have: the clock was set back."""
+        for position, held in self._held.items():
+            held.due_ns -= by_ns
+            self._dirty.add(position)
+        self._due = [(held.due_ns, at, held.attempts) for at, held in self._held.items()]
+        heapify(self._due)
+        self._again.clear()
+        self._delivered_ns -= by_ns
+        self._is_changed = True
+
     def _park(self, record: Record) -> bool:
         """Put `record` behind the unsettled one of its key, if there is one."""
         key = record.envelope.partitionkey
@@ -226,7 +242,6 @@ class Cursor:
             and position not in self._redriven
             and ((expires_ns := record.envelope.expires_ns) is not None and expires_ns <= now_ns)
         ):
-            self.expired += 1
             self.delivered = max(self.delivered, position)
             self._end(record)
             return ()
@@ -450,15 +465,16 @@ class Cursor:
 
     def _row(self, position: int) -> Row | None:
         held = self._held.get(position)
+        is_redriven = position in self._redriven
         if held is not None:
             state = State.OUT if held.is_out else State.WAITING
-            return Row(position, state, held.attempts, held.due_ns)
+            return Row(position, state, held.attempts, held.due_ns, is_redriven)
         if position in self._dead_positions:
             return Row(position, State.DEAD, 0, 0)
         if position in self._done:
             return Row(position, State.DONE, 0, 0)
         if position > self.floor or position in self._late:
-            return Row(position, State.PARKED, 0, 0)
+            return Row(position, State.PARKED, 0, 0, is_redriven)
         return None
 
 

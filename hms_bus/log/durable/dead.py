@@ -7,10 +7,10 @@ from hms_bus.envelope import Envelope
 from hms_bus.errors import DecodeError
 from hms_bus.ids import stamp
 from hms_bus.log.durable.cursor import Dead
+from hms_bus.logrules import dead_letter_topic
 from hms_bus.payload import MAX_BYTES, MAX_DEPTH, check_depth
 
 TYPE = "hms.bus.dead.v1"
-TOPIC = "$dlq"
 
 _LONGEST_REASON = 10_000
 _LEVELS_AROUND = 2
@@ -35,11 +35,6 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     code: str
     reason: str
     envelope: Raw
-
-
-def dead_letter_topic(durable: str) -> str:
-    """Return the topic of a durable's dead letters."""
-    return f"{TOPIC}.{durable}"
 
 
 def dead_letter(durable: str, dead: Dead) -> Envelope:

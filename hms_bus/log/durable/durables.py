@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from hms_bus.abc import Durable, DurableInfo, Record, Selector
-from hms_bus.errors import DurableInUseError, LogReadOnlyError, TopicError, UsageError
-from hms_bus.log.durable.dead import dead_letter_topic
+from hms_bus.abc import Durable, DurableInfo, Selector
+from hms_bus.errors import (
+    DurableInUseError,
+    LogCorruptError,
+    LogReadOnlyError,
+    UsageError,
+)
 from hms_bus.log.durable.engine import Engine, LogConsumer, Shelf
 from hms_bus.log.durable.saved import Saved
-from hms_bus.topics import check_topic, parse_pattern
-
-_LARGEST = 2**63
+from hms_bus.logrules import check_durable
 
 _FIXED = ("pattern", "group")
 """What a durable keeps from its beginning to its end."""
@@ -30,7 +32,7 @@ class Durables:
     @asynccontextmanager
     async def consume(self, durable: Durable) -> AsyncGenerator[LogConsumer]:
         """See `hms_bus.abc.ConsumingLog.consume`."""
-        _check(durable)
+        check_durable(durable)
         async with self._changing:
             engine = await self._engine_for(durable)
             consumer = LogConsumer(engine)
@@ -82,13 +84,14 @@ class Durables:
 
     async def _first_position(self, durable: Durable) -> int:
         """Return the position that a new durable begins with."""
+        # Before it is searched: what is appended meanwhile lies behind it.
+        head = (await self._shelf.head()).position
         if durable.start_ns is not None:
             selector = Selector(since_ns=durable.start_ns, limit=1)
             async for batch in self._shelf.read_batches(selector):
                 return batch[0].position
         if durable.start == "beginning" and durable.start_ns is None:
             return 1
-        head = (await self._shelf.head()).position
         if durable.start_ns is not None or isinstance(durable.start, str):
             return head + 1
         return durable.start
@@ -98,19 +101,14 @@ class Durables:
         for engine in list(self._engines.values()):
             with suppress(LogReadOnlyError):  # what is kept can be told all the same
                 await engine.keep()
-        head = (await self._shelf.head()).position
-        return [
-            engine.info(head)
-            if (engine := self._engines.get(saved.durable.name)) is not None
-            else await self._info(saved, head)
-            for saved in await self._shelf.load_all()
-        ]
-
-    async def _info(self, saved: Saved, head: int) -> DurableInfo:
-        """Return how a durable stands that nobody consumes here."""
-        engine = Engine(self._shelf, saved)
-        await engine.take_up()
-        return engine.info(head)
+        infos: list[DurableInfo] = []
+        for saved in await self._shelf.load_all():
+            engine = self._engines.get(saved.durable.name)
+            if engine is None:  # nobody consumes it here
+                engine = Engine(self._shelf, saved)
+                await engine.take_up()
+            infos.append(await engine.info())
+        return infos
 
     async def forget(self, name: str) -> None:
         """See `hms_bus.abc.ConsumingLog.forget`."""
@@ -122,7 +120,8 @@ class Durables:
                     name=name,
                 )
             with self._shelf.claim(name):
-                await self._saved(name)
+                with suppress(LogCorruptError):
+                    await self._saved(name)
                 await self._shelf.remove(name)
 
     async def redrive(self, name: str, positions: Sequence[int]) -> None:
@@ -142,17 +141,14 @@ class Durables:
 
     async def _redrive(self, engine: Engine, positions: Sequence[int]) -> None:
         dead = engine.cursor.dead_positions
-        records: list[Record] = []
-        for position in sorted(set(positions)):
+        wanted = sorted(set(positions))
+        for position in wanted:
             if position not in dead:
                 raise UsageError(
                     f"position {position} is no dead letter of {engine.cursor.durable.name!r} (any "
                     f"more): `hms-bus dlq ls` lists those that are"
                 )
-            selector = Selector(first=position, last=position)
-            async for batch in self._shelf.read_batches(selector):
-                records += batch
-        await engine.redrive(records)
+        await engine.redrive(await self._shelf.read_at(wanted))
 
     async def _saved(self, name: str) -> Saved:
         saved = await self._shelf.load(name)
@@ -161,29 +157,6 @@ class Durables:
                 f"{self._path} has no durable {name!r}: `hms-bus durable ls` lists them"
             )
         return saved
-
-
-def _check(durable: Durable) -> None:
-    """Raise `UsageError` for what no durable can be, `TopicError` for its pattern."""
-    parse_pattern(durable.pattern)
-    try:
-        check_topic(dead_letter_topic(durable.name))
-    except TopicError as error:
-        raise UsageError(f"{durable.name!r} is no name of a durable: {error.message}") from error
-    if "." in durable.name:
-        raise UsageError(f"{durable.name!r} is no name of a durable: it has a dot")
-    if durable.group is not None and not durable.group:
-        raise UsageError("the group's name is empty: leave it out, or name it")
-    if not isinstance(durable.start, str) and not 1 <= durable.start < _LARGEST:
-        raise UsageError(f"start is {durable.start}: positions start at 1, and stay below 2^63")
-    for name, value, least in (
-        ("max_deliveries", durable.max_deliveries, 1),
-        ("max_unacked", durable.max_unacked, 1),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{name} is {value}, at least {least} is needed")
-    if not 0 < durable.ack_wait_s < float("inf"):
-        raise UsageError(f"ack_wait_s is {durable.ack_wait_s}: give some seconds")
 
 
 def _check_same(known: Durable, wanted: Durable) -> None:

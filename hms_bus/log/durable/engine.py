@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from hms_bus.errors import BusError, StateError, UsageError
 from hms_bus.log.durable.cursor import Cursor
 from hms_bus.log.durable.dead import dead_letter
 from hms_bus.log.durable.saved import Changes, Saved
+from hms_bus.logrules import dead_letter_topic
+from hms_bus.topics import parse_pattern
 
 _LOOK_AGAIN_S = 5.0
 """How long a wait is trusted: the loop's clock stands still while the machine sleeps."""
@@ -25,6 +27,14 @@ class Shelf(Protocol):
         self, selector: Selector, *, follow: bool = False
     ) -> AsyncGenerator[list[Record]]:
         """Yield the selected records in lists, none of them empty."""
+        ...
+
+    async def read_at(self, positions: Sequence[int]) -> list[Record]:
+        """Return the records at `positions`, which are there and in order. Raises `LogError`."""
+        ...
+
+    async def count(self, wants_topic: Callable[[str], bool], after: int) -> int:
+        """Return how many records on wanted topics lie behind a position, up to a million."""
         ...
 
     async def keep(self, changes: Changes, dead_letters: Sequence[Envelope]) -> None:
@@ -70,6 +80,11 @@ class Engine:
         self._next: asyncio.Task[None] | None = None
         self._failure: BusError | None = None
         self._is_stopped = False
+        self._matches = parse_pattern(self.cursor.durable.pattern).matches
+        own = dead_letter_topic(self.cursor.durable.name)
+        self._own_letters = own if self._matches(own) else None
+        """Its dead letters, if it selects their topic: they are passed over, else each that fails
+        made another one."""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -82,18 +97,21 @@ class Engine:
     async def take_up(self) -> None:
         """Take up what was left."""
         singles, between = self.cursor.missing()
-        pattern = self.cursor.durable.pattern
-        left: list[Record] = []
-        for position in singles:
-            left += await self._read(Selector(first=position, last=position))
+        left: list[Record] = await self._shelf.read_at(singles) if singles else []
         if between:
+            pattern = self.cursor.durable.pattern
             bounds = Selector(pattern=pattern, first=between.start, last=between.stop - 1)
-            left += await self._read(bounds)
+            async with aclosing(self._shelf.read_batches(bounds)) as batches:
+                async for batch in batches:
+                    left += self._wanted(batch)
         self.cursor.restore(left)
 
-    async def _read(self, selector: Selector) -> list[Record]:
-        async with aclosing(self._shelf.read_batches(selector)) as batches:
-            return [record async for batch in batches for record in batch]
+    def _wanted(self, batch: list[Record]) -> list[Record]:
+        own = self._own_letters
+        return batch if own is None else [each for each in batch if each.envelope.topic != own]
+
+    def _wants_topic(self, topic: str) -> bool:
+        return self._matches(topic) and topic != self._own_letters
 
     async def stop(self) -> None:
         """Stop reading, keep what was settled, let those who wait go."""
@@ -110,7 +128,7 @@ class Engine:
         try:
             async with aclosing(self._shelf.read_batches(selector, follow=True)) as batches:
                 async for batch in batches:
-                    self.cursor.feed(batch)
+                    self.cursor.feed(self._wanted(batch))
                     self._wake()
                     while not self.cursor.wants_records:
                         self._room.clear()
@@ -247,16 +265,17 @@ class Engine:
             self.cursor.abandon(consumer)
         self._wake_all()
 
-    def info(self, head: int) -> DurableInfo:
-        """Return how it stands, in a log that reaches to `head`."""
+    async def info(self) -> DurableInfo:
+        """Return how it stands."""
         cursor = self.cursor
+        lag = await self._shelf.count(self._wants_topic, cursor.delivered)
         return DurableInfo(
             durable=cursor.durable,
             floor=cursor.settled_to,
             delivered=cursor.delivered,
             unacked=cursor.unacked,
             redelivered=cursor.redelivered,
-            lag=head - cursor.delivered,
+            lag=lag,
             consumers=len(self.consumers),
             dead=tuple(sorted(cursor.dead_positions)),
         )
@@ -275,6 +294,8 @@ class LogConsumer:
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Say what became of deliveries; see `hms_bus.abc.Consumer.settle`."""
+        if self not in self._engine.consumers and not self._is_abandoned:
+            raise StateError("the consumer is closed: what it held was handed back")
         await self._engine.settle(settlements)
 
     def abandon(self) -> None:

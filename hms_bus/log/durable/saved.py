@@ -21,19 +21,15 @@ class State(IntEnum):
     DEAD = 5
     """Became a dead letter; can be redriven."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it was delivered and is not settled."""
-        return self in {State.OUT, State.WAITING}
-
 
 class Row(Struct, frozen=True, gc=False):
-    """The state of one position."""
+    """The state of one position. One that was redriven is delivered though it has expired."""
 
     position: int
     state: State
     attempts: int
     due_ns: int
+    is_redriven: bool = False
 
 
 class Saved(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import sqlite3
 import msgspec
 
 from hms_bus.abc import Durable
+from hms_bus.errors import LogCorruptError
 from hms_bus.log.durable.saved import Changes, Row, Saved, State
 
 _TABLES = (
@@ -32,6 +33,9 @@ _TABLES = (
     ) WITHOUT ROWID
     """,
 )
+
+_REDRIVEN = 16
+"""Added to the state of what was redriven."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Durable).decode
@@ -62,7 +66,16 @@ def save(connection: sqlite3.Connection, changes: Changes) -> None:
     )
     connection.executemany(
         "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?)",
-        [(name, row.position, int(row.state), row.attempts, row.due_ns) for row in changes.written],
+        [
+            (
+                name,
+                row.position,
+                row.state + _REDRIVEN * row.is_redriven,
+                row.attempts,
+                row.due_ns,
+            )
+            for row in changes.written
+        ],
     )
 
 
@@ -72,8 +85,8 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("DELETE FROM durables WHERE name = ?", (name,))
 
 
-def load(connection: sqlite3.Connection, name: str | None) -> list[Saved]:
-    """Return the durable of that name, or all by name."""
+def load(connection: sqlite3.Connection, name: str | None, *, path: str) -> list[Saved]:
+    """Return the durable of that name, or all by name. Raises `LogCorruptError`."""
     [tables] = connection.execute(
         "SELECT count(*) FROM sqlite_master WHERE name = 'deliveries'"
     ).fetchone()
@@ -84,16 +97,34 @@ def load(connection: sqlite3.Connection, name: str | None) -> list[Saved]:
         "WHERE ?1 IS NULL OR name = ?1 ORDER BY name",
         (name,),
     ).fetchall()
-    return [
-        Saved(
+    return [_saved(connection, *row, path=path) for row in found]
+
+
+def _saved(  # noqa: PLR0917 - the columns
+    connection: sqlite3.Connection,
+    key: bytes,
+    settings: bytes,
+    floor: int,
+    delivered: int,
+    delivered_ns: int,
+    *,
+    path: str,
+) -> Saved:
+    try:
+        return Saved(
             durable=_decode(settings),
             floor=floor,
             delivered=delivered,
             delivered_ns=delivered_ns,
             rows=_rows(connection, key),
         )
-        for key, settings, floor, delivered, delivered_ns in found
-    ]
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        name = bytes(key).decode(errors="replace")
+        raise LogCorruptError(
+            f"what {path} keeps of the durable {name!r} cannot be read: {error}; "
+            f"`hms-bus durable rm {name}` removes it, records are not touched",
+            path=path,
+        ) from error
 
 
 def _rows(connection: sqlite3.Connection, key: object) -> tuple[Row, ...]:
@@ -103,5 +134,6 @@ def _rows(connection: sqlite3.Connection, key: object) -> tuple[Row, ...]:
         (key,),
     )
     return tuple(
-        Row(position, State(state), attempts, due_ns) for position, state, attempts, due_ns in rows
+        Row(position, State(state % _REDRIVEN), attempts, due_ns, state >= _REDRIVEN)
+        for position, state, attempts, due_ns in rows
     )

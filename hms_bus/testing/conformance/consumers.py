@@ -1,10 +1,12 @@
 """Checks: who takes from a durable, how much at once, in which order, and what is asked of it."""
 
 import asyncio
+import time
 from typing import Any
 
 from hms_bus.abc import Durable
-from hms_bus.errors import DurableInUseError, TopicError, UsageError
+from hms_bus.errors import DurableInUseError, StateError, TopicError, UsageError
+from hms_bus.ids import format_time
 from hms_bus.testing.conformance.appending import event
 from hms_bus.testing.conformance.durables import (
     SOON_S,
@@ -141,7 +143,12 @@ async def a_durable_is_checked_when_it_is_asked_for(subject: Subject) -> None:
             {"max_unacked": 0},
             {"ack_wait_s": 0.0},
             {"start": 0},
+            {"start": True},
+            {"max_unacked": 1.5},
+            {"max_unacked": float("inf")},
+            {"ack_wait_s": float("nan")},
             {"group": ""},
+            {"group": "\ud800"},
         ):
             given: dict[str, Any] = {"name": "d", "pattern": subject.topic(">"), **settings}
             with raises(UsageError, f"a durable with {settings}"):
@@ -160,6 +167,19 @@ async def a_consumer_that_closes_hands_back(subject: Subject) -> None:
             await fetch(taking, 2)
         async with log.consume(durable(subject)) as taking:
             equal(told(await fetch(taking, 2)), [(0, 1), (1, 1)], "deliveries")
+
+
+@check("log-durable")
+async def a_closed_consumer_settles_nothing(subject: Subject) -> None:
+    """Who has handed back a delivery cannot settle it: it is another one's now."""
+    wanted = durable(subject, group="workers")
+    async with opened(subject, "k", "k") as (log, _), log.consume(wanted) as other:
+        async with log.consume(wanted) as taking:
+            old = await fetch(taking, 1)
+        equal(told(await fetch(other, 1)), [(0, 1)], "delivery")
+        with raises(StateError, "settling at a closed consumer"):
+            await settle(taking, old)
+        await nothing_comes(other, "of the same key")
 
 
 @check("log-durable")
@@ -196,6 +216,42 @@ async def dead_letters_can_be_redriven(subject: Subject) -> None:
                 await log.redrive(wanted.name, [first])
         with raises(UsageError, "redriving for nobody"):
             await log.redrive(f"{subject.name}-nobody", [first])
+
+
+@check("log-durable")
+async def what_has_expired_can_be_redriven(subject: Subject) -> None:
+    """A dead letter is delivered though it has expired meanwhile, whoever redrives it."""
+    wanted = durable(subject)
+    async with opened(subject) as (log, _):
+        over_ns = time.time_ns() + round(SOON_S * 1e9)
+        [receipt] = await log.append([event(subject, "late", expirytime=format_time(over_ns))])
+        async with log.consume(wanted) as taking:
+            await settle(taking, await fetch(taking, 1), "term")
+        await asyncio.sleep(SOON_S)
+        await log.redrive(wanted.name, [receipt.position or 0])
+        async with log.consume(wanted) as taking:
+            equal(told(await fetch(taking, 1)), [("late", 1)], "delivery")
+        async with log.consume(wanted) as taking:
+            equal(told(await fetch(taking, 1)), [("late", 1)], "delivery to the next consumer")
+
+
+@check("log-durable")
+async def a_durable_gets_no_dead_letters_of_its_own(subject: Subject) -> None:
+    """One on the topics of dead letters gets those of others, and those after a restart, too."""
+    wanted = durable(subject, "letters", pattern="$dlq.*", start="end")
+    async with opened(subject, None, None) as (log, _):
+        async with log.consume(wanted) as reading:
+            async with log.consume(durable(subject)) as taking:
+                await settle(taking, await fetch(taking, 2), "term")
+            letters = await fetch(reading, 2)
+            await settle(reading, letters[1:], "term")
+            await nothing_comes(reading, "of its own")
+        async with log.consume(wanted) as reading:
+            again = await fetch(reading, 1)
+            equal(again[0].record.position, letters[0].record.position, "the other letter")
+            await nothing_comes(reading, "of its own")
+        stands = await info(log, wanted)
+        equal((stands.lag, len(stands.dead)), (0, 1), "lag and open dead letters")
 
 
 @check("log-durable")

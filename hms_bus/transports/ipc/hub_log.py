@@ -39,7 +39,7 @@ from hms_bus.errors import (
 from hms_bus.ipc import frames, session
 from hms_bus.ipc.failures import read_failure, to_error
 from hms_bus.ipc.session import HeadInfo, LogInfo, Welcome
-from hms_bus.logrules import check_expect, check_selector
+from hms_bus.logrules import check_durable, check_expect, check_selector
 from hms_bus.transports.ipc.client import Client
 from hms_bus.transports.ipc.consuming import HubConsumer
 from hms_bus.transports.ipc.durables import HubDurables
@@ -264,6 +264,7 @@ class HubLog:
 
     def consume(self, durable: Durable) -> AbstractAsyncContextManager[HubConsumer]:
         """Return the scope of a consumer; see `hms_bus.abc.ConsumingLog.consume`."""
+        check_durable(durable)
         return self._durables.consume(durable)
 
     async def durables(self) -> list[DurableInfo]:

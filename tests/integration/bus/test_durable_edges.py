@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hms_bus import Backoff, Bus, ConflictError, Envelope, Message
+from hms_bus import Backoff, Bus, ConflictError, Envelope, Message, schedules
 from hms_bus.abc import ConsumingLog, DurableInfo, Receipt
 from hms_bus.attributes import new_envelope
-from hms_bus.bus import schedules
 from hms_bus.bus.middleware import Publish
 from hms_bus.errors import ConfigError
 
@@ -164,8 +163,8 @@ async def test_what_takes_longer_than_the_ack_wait_is_sent_once(
 async def until_durables(bus: Bus, hold: Callable[[list[DurableInfo]], bool]) -> None:
     assert isinstance(bus.log, ConsumingLog)
     async with asyncio.timeout(10):
-        while not hold(await bus.log.durables()):
-            await asyncio.sleep(0.01)  # nothing tells when a durable is settled
+        while not hold(await bus.log.durables()):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
 
 
 async def test_without_a_schedule_there_is_no_durable_for_them() -> None:

@@ -232,8 +232,27 @@ def test_what_is_due_is_not_lost_when_the_clock_is_put_back() -> None:
     assert story.take() == [(1, 1)]
     story.settle(1, 1, "nak", delay_s=5)
     assert story.take(0, after_s=6) == []
-    assert story.take(after_s=1) == []
-    assert story.take(after_s=6) == [(1, 2)]
+    assert story.take(after_s=1) == [(1, 2)]
+
+
+def test_a_wait_goes_on_when_the_clock_is_set_back() -> None:
+    story = Story(None, None)
+    assert story.take() == [(1, 1), (2, 1)]
+    story.settle(1, 1, "nak", delay_s=5)
+    assert story.take(after_s=2) == []
+    hour_s = 3600
+    assert story.take(after_s=-hour_s) == []
+    assert story.take(after_s=4 - hour_s) == [(1, 2)]
+    assert story.take(after_s=30 - hour_s) == [(2, 2)]
+
+
+def test_a_wait_goes_on_when_the_clock_is_set_back_while_nobody_consumes() -> None:
+    story = Story(None)
+    assert story.take() == [(1, 1)]
+    story.keep()
+    story.restart()
+    assert story.take(after_s=-3600) == []
+    assert story.take(after_s=30 - 3600) == [(1, 2)]
 
 
 def test_what_was_settled_leaves_nothing_behind_in_memory() -> None:
@@ -252,4 +271,11 @@ def test_a_dead_letter_that_has_expired_is_delivered_when_it_is_redriven() -> No
     late = story.records[0].envelope.replace(expirytime=format_time(NOW - SECOND))
     story.records[0] = Record(position=1, recorded_ns=NOW, envelope=late)
     story.redrive(1)
+    assert story.keep() == {1: State.PARKED}
+    story.restart()
     assert story.take() == [(1, 1)]
+    assert story.keep() == {1: State.OUT}
+    story.restart()
+    assert story.take(after_s=31) == [(1, 2)]
+    story.settle(1, 2)
+    assert story.keep() == {}

@@ -37,7 +37,7 @@ FILLED = DurableInfo(
     delivered=4,
     unacked=1,
     redelivered=0,
-    lag=4,
+    lag=2,
     consumers=0,
     dead=(2, 3),
 )

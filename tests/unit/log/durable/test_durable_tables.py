@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hms_bus.abc import ConsumingLog, Durable, Selector
-from hms_bus.errors import UsageError
+from hms_bus.errors import LogCorruptError, UsageError
 from hms_bus.log.durable import tables
 from hms_bus.log.durable.saved import Changes, KeptDurable, Row, Saved, State
 from hms_bus.plugins import open_log
@@ -46,8 +46,12 @@ def save(connection: sqlite3.Connection, *steps: Changes) -> Saved | None:
     return kept.saved()
 
 
+def load(connection: sqlite3.Connection, name: str | None = None) -> list[Saved]:
+    return tables.load(connection, name, path="events.db")
+
+
 def test_without_tables_there_are_no_durables(connection: sqlite3.Connection) -> None:
-    assert tables.load(connection, None) == tables.load(connection, "d") == []
+    assert load(connection) == load(connection, "d") == []
 
 
 def test_what_is_saved_is_loaded(connection: sqlite3.Connection) -> None:
@@ -55,7 +59,36 @@ def test_what_is_saved_is_loaded(connection: sqlite3.Connection) -> None:
     kept = save(connection, changes("d", *rows))
     assert kept is not None
     assert len(kept.rows) == len(State)
-    assert tables.load(connection, "d") == [kept]
+    assert load(connection, "d") == [kept]
+
+
+def test_what_was_redriven_is_known_when_it_is_loaded(connection: sqlite3.Connection) -> None:
+    row = Row(4, State.WAITING, 2, 5, is_redriven=True)
+    assert save(connection, changes("d", row)) is not None
+    [loaded] = load(connection, "d")
+    assert loaded.rows == (row,)
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"name":1}', "\x00", '{"name":"d","pattern":"a",'])
+async def test_a_durable_that_cannot_be_read_can_be_removed(settings: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+
+    def damage() -> None:
+        with closing(sqlite3.connect(path)) as opened, opened:
+            opened.execute("UPDATE durables SET settings = ? WHERE name = 'd'", (settings,))
+
+    async with open_log(f"sqlite:{path}") as log:
+        assert isinstance(log, ConsumingLog)
+        for name in ("c", "d"):
+            async with log.consume(Durable(name=name, pattern=">")):
+                pass
+    await asyncio.to_thread(damage)
+    async with open_log(f"sqlite:{path}") as log:
+        assert isinstance(log, ConsumingLog)
+        with pytest.raises(LogCorruptError, match="hms-bus durable rm d"):
+            await log.durables()
+        await log.forget("d")
+        assert [info.durable.name for info in await log.durables()] == ["c"]
 
 
 def test_steps_add_up_in_the_tables_as_in_memory(connection: sqlite3.Connection) -> None:
@@ -69,7 +102,7 @@ def test_steps_add_up_in_the_tables_as_in_memory(connection: sqlite3.Connection)
     )
     assert kept is not None
     assert (kept.rows, kept.floor) == ((waiting,), 4)
-    assert tables.load(connection, "d") == [kept]
+    assert load(connection, "d") == [kept]
 
 
 def test_durables_do_not_touch_each_other(connection: sqlite3.Connection) -> None:
@@ -79,10 +112,10 @@ def test_durables_do_not_touch_each_other(connection: sqlite3.Connection) -> Non
         tables.save(connection, changes(name, row))
     tables.save(connection, changes("b", removed=(4,)))
     tables.remove(connection, "a")
-    loaded = {saved.durable.name: saved.rows for saved in tables.load(connection, None)}
+    loaded = {saved.durable.name: saved.rows for saved in load(connection)}
     assert loaded == {"B": (row,), "b": (), "é": (row,)}
     assert list(loaded) == ["B", "b", "é"]
-    assert tables.load(connection, "a") == []
+    assert load(connection, "a") == []
 
 
 async def test_a_file_gets_the_tables_with_its_first_durable(tmp_path: Path) -> None:

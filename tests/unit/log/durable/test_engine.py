@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from hms_bus.abc import Consumer, ConsumingLog, Delivery, Durable, Outcome, Selector, Settlement
+from hms_bus.abc import (
+    Consumer,
+    ConsumingLog,
+    Delivery,
+    Durable,
+    Head,
+    Outcome,
+    Selector,
+    Settlement,
+)
 from hms_bus.envelope import Envelope
 from hms_bus.errors import LogError, LogReadOnlyError, StateError, UsageError
-from hms_bus.log.durable.dead import DeadLetter, dead_letter_topic, original_of, read_dead_letter
+from hms_bus.log.durable.dead import DeadLetter, original_of, read_dead_letter
+from hms_bus.logrules import dead_letter_topic
 from hms_bus.payload import MAX_BYTES, MAX_DEPTH
 from hms_bus.plugins import open_log
 from tests.support.events import event, events
@@ -98,6 +108,20 @@ async def test_a_cancelled_fetch_loses_nothing(log: ConsumingLog) -> None:
                 async with asyncio.timeout(PATIENCE_S):
                     got += told(await fetching)
         assert got == [(position, 1) for position in range(1, 21)]
+
+
+async def test_a_start_at_a_time_misses_nothing_that_is_appended_meanwhile(
+    log: ConsumingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = log.head
+
+    async def append_and_tell() -> Head:
+        await log.append([event()])
+        return await head()
+
+    monkeypatch.setattr(log, "head", append_and_tell)
+    async with log.consume(Durable(name="d", pattern="orders.>", start_ns=1)) as one:
+        assert told(await fetch(one)) == [(1, 1)]
 
 
 async def test_settling_is_over_when_the_last_consumer_is_closed(log: ConsumingLog) -> None:
