@@ -94,9 +94,13 @@ class Subscribing:
     def _check_stream(self) -> None:
         if self._serves:
             raise ConfigError("bus.serve needs a handler: a stream does not serve, it only reads")
+        if self._durable is not None:
+            raise ConfigError(
+                "a durable subscription needs a handler, whose end says what was handled: decorate "
+                "one, or read the log with `async for … in bus.replay(…, follow=True)`"
+            )
         for name, is_given in (
             ("middleware", bool(self._middleware)),
-            ("durable", self._durable is not None),
             (f"concurrency={self._options.concurrency}", self._options.concurrency != 1),
         ):
             if is_given:

@@ -35,7 +35,7 @@ COMMANDS = {
     cls=LazyGroup,
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="""One bus for agents, from one process to a cluster.
+    help="""One bus for agents, within a process and between those of a machine.
 
     The bus is chosen by --bus URL, by HMS_BUS_URL, or by hms-bus.toml in the working directory;
     without any of them it is direct://, which stays within one process; ipc://NAME joins the

@@ -273,7 +273,10 @@ class Cursor:
                 continue
             held = self._held[entry[1]]
             if held.is_out and self._is_last(held.attempts):
-                reason = f"no answer within {self.durable.ack_wait_s:g} s of the last delivery"
+                reason = (
+                    f"not settled within {self.durable.ack_wait_s:g} s of the last delivery: its "
+                    "handler took longer, or its process ended"
+                )
                 self._bury(held, "DEADLINE_EXCEEDED", reason)
                 continue
             self._await_try(held, held.due_ns)
