@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from hms_bus.envelope import Envelope
 from hms_bus.errors import ConfigError, DecodeError
@@ -45,13 +45,16 @@ def upcast(cls: type, *, version: int, name: str | None = None) -> Callable[[U],
 
     It gets a `dict` of builtins and returns one, which the step for `version` + 1 gets, until `cls`
     itself can be read. `name` is what the event was called then, by default what it is called now.
-    The log is never changed. Raises `ConfigError` for a version that is not older, or given twice.
+    In a personal event that was forgotten, a sealed field is `Shredded`: a step passes it on. The
+    log is never changed. Raises `ConfigError` for a version that is not older, or given twice.
     """
     own, newest = _split(event_type(cls))
-    if not 1 <= version < newest:
+    if version < 1:
+        raise ConfigError(f"version={version}: versions of an event start at 1")
+    if version >= newest:
         raise ConfigError(
-            f"{cls.__name__} is version {newest}: an upcast starts from version 1 to {newest - 1}, "
-            f"not {version}; give the class its version by @event(version={version + 1})"
+            f"{cls.__name__} is version {newest}: an upcast from version {version} leads to a "
+            f"later one; give the class its version by @event(version={version + 1})"
         )
     steps: dict[tuple[str, int], Upcast] = cls.__dict__.get(_STEPS) or {}
     setattr(cls, _STEPS, steps)
@@ -89,6 +92,14 @@ class EventReader(Struct, frozen=True):
     def read(self, envelope: Envelope) -> Any:
         """Return the event. Raises `DecodeError`, with what an upcast raised as its cause."""
         cls: type[Any] = self.cls
+        if envelope.data is UNSET:
+            raise DecodeError(
+                "the event has no payload: was it redacted (`hms-bus log redact`)? Only a copy of "
+                "the log from before has it; what must be forgotten in a stream belongs in a Vault",
+                reason="payload",
+                topic=envelope.topic,
+                type=envelope.type,
+            )
         if self.is_personal:
             return build(cls, self._lifted(envelope), envelope)
         if self.steps:
@@ -117,11 +128,14 @@ class EventReader(Struct, frozen=True):
 class EventTypes:
     """The events that somebody knows, found by what they are called in the log.
 
-    Raises `ConfigError` when two classes have one name, or when steps between versions are missing.
+    Raises `ConfigError` when two classes have one name, when steps between versions are missing, or
+    for what is no class of events.
     """
 
     def __init__(self, classes: Iterable[type]) -> None:
         self.classes = tuple(dict.fromkeys(classes))
+        for cls in self.classes:
+            _check_event(cls)
         self._readers: dict[str, EventReader] = {}
         for cls in self.classes:
             for name, reader in _readers(cls).items():
@@ -152,6 +166,14 @@ class EventTypes:
                 type=envelope.type,
             )
         return reader.read(envelope)
+
+
+def _check_event(cls: object) -> None:
+    if not isinstance(cls, type) or cls.__module__ == "builtins":
+        raise ConfigError(
+            f"{getattr(cls, '__name__', cls)!r} is no event: name a class of your own, a msgspec "
+            "Struct or a dataclass, whose name is the event's in the log"
+        )
 
 
 def _readers(cls: type) -> dict[str, EventReader]:

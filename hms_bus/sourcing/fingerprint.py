@@ -2,63 +2,120 @@
 
 It is taken from the code that runs, not from source files, which may have changed since they were
 loaded. Another Python version, which compiles otherwise, gives another hash: snapshots are a cache.
-Functions that are called from there and stand elsewhere are not seen.
+Followed is what a decorator wraps, what stands in defaults, closures and plain containers. Not seen
+are functions and globals that are used from there and stand elsewhere, and what other objects hold.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
-from types import CodeType, FunctionType
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
+from types import CellType, CodeType, FunctionType
 from typing import Any, cast
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
+_LEADING_BACK: tuple[type, ...] = (FunctionType, list, dict)
+_OF_THE_COMPILER = {"__firstlineno__", "__static_attributes__"}
 
 
 def fingerprint(classes: Iterable[type], functions: Iterable[Callable[..., Any]]) -> str:
     """Return a text that changes when the fields or methods of a class, or a function, do."""
-    digest = hashlib.sha256()
+    code = _Code()
     for cls in classes:
         for parent in cls.__mro__[:-1]:
-            _add_class(digest.update, parent)
+            code.add_class(parent)
     for function in functions:
-        _add_member(digest.update, function)
-    return f"code:{digest.hexdigest()}"
+        code.add(function)
+    return f"code:{code.digest.hexdigest()}"
 
 
-_Add = Callable[[bytes], None]
+class _Code:
+    """The hash of what was added. What can lead back to itself is followed once."""
 
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self._followed: dict[int, tuple[int, object]] = {}
 
-def _add_class(add: _Add, cls: type) -> None:
-    members = vars(cls)
-    add(f"{cls.__qualname__} {members.get('__annotations__')}".encode())
-    for name in sorted(members):
-        add(name.encode())
-        _add_member(add, members[name])
+    def add_class(self, cls: type) -> None:
+        members = vars(cls)
+        self._note(f"{cls.__qualname__} {members.get('__annotations__')}")
+        for name in sorted(members.keys() - _OF_THE_COMPILER):
+            self._note(name)
+            self.add(members[name])
 
-
-def _add_member(add: _Add, member: object) -> None:
-    for wrapped in (member, *(getattr(member, name, None) for name in ("fget", "__func__"))):
-        if isinstance(wrapped, FunctionType):
-            _add_code(add, wrapped.__code__)
-            _add_member(add, wrapped.__defaults__)
-    if isinstance(member, (*_PLAIN, tuple)):
-        add(_plain(cast("object", member)).encode())
-
-
-def _add_code(add: _Add, code: CodeType) -> None:
-    add(code.co_code)
-    add(" ".join(code.co_names).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _add_code(add, constant)
+    def add(self, value: object) -> None:
+        if isinstance(value, _LEADING_BACK) and self._is_known(value):
+            return
+        if isinstance(value, CodeType):
+            self._add_code(value)
+        elif isinstance(value, dict):
+            self._add_named(cast("dict[object, object]", value))
         else:
-            add(_plain(constant).encode())
+            self._note(_plain(value))
+            for part in _parts(value):
+                self.add(part)
+
+    def _is_known(self, value: object) -> bool:
+        """Whether it was added before; then only which one it is counts."""
+        if id(value) in self._followed:
+            self._note(f"again {self._followed[id(value)][0]}")
+            return True
+        self._followed[id(value)] = len(self._followed), value
+        return False
+
+    def _add_code(self, code: CodeType) -> None:
+        self._note(code.co_code.hex())
+        self._note(" ".join(code.co_names))
+        for constant in code.co_consts:
+            self.add(constant)
+
+    def _add_named(self, values: Mapping[object, object]) -> None:
+        for key in sorted(values, key=_plain):
+            self._note(_plain(key))
+            self.add(values[key])
+
+    def _note(self, text: str) -> None:
+        self.digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+
+
+def _parts(value: object) -> Iterable[object]:
+    """Return what `value` is made of or calls."""
+    match value:
+        case FunctionType():
+            cells = map(_content, value.__closure__ or ())
+            return (
+                value.__code__,
+                value.__defaults__,
+                value.__kwdefaults__,
+                *cells,
+                vars(value).get("__wrapped__"),
+            )
+        case property():
+            return (value.fget,)
+        case staticmethod() | classmethod():
+            return (cast("object", value.__func__),)  # pyright: ignore[reportUnknownMemberType]
+        case cached_property():
+            return (cast("object", value.func),)
+        case partial():
+            return (cast("object", value.func), value.args, value.keywords)
+        case tuple() | list():
+            return cast("Iterable[object]", value)
+        case _:
+            # Such as what `functools.lru_cache` returns.
+            return (getattr(value, "__wrapped__", None),) if callable(value) else ()
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
 
 
 def _plain(value: object) -> str:
     """Return a text of `value` that is the same in every process."""
     if isinstance(value, _PLAIN):
         return repr(value)
-    if isinstance(value, (tuple, frozenset)):
+    if isinstance(value, (tuple, set, frozenset)):
         parts = map(_plain, cast("Iterable[object]", value))
-        return f"({','.join(sorted(parts) if isinstance(value, frozenset) else parts)})"
-    return type(value).__qualname__
+        return f"({','.join(parts if isinstance(value, tuple) else sorted(parts))})"
+    return (value if isinstance(value, type) else type(value)).__qualname__

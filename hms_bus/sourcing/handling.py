@@ -1,6 +1,6 @@
 """Handling a batch of records: what happens between a log and the rows of a projection."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from hms_bus.abc import Record
-from hms_bus.errors import ConfigError
+from hms_bus.envelope import Envelope
+from hms_bus.errors import ConfigError, DecodeError
 from hms_bus.sourcing.events import EventReader, EventTypes
 from hms_bus.sourcing.vault import Vault
 
@@ -49,14 +50,29 @@ class Handling:
                 self._found[name] = reader, steps[reader.cls]
 
     async def prepare(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Return the records with their personal fields opened."""
+        """Return the records with the fields of personal events opened.
+
+        Raises `Failed` at the first that cannot be.
+        """
         if self._vault is None:
             return batch
-        opened = await self._vault.unseal([record.envelope for record in batch])
-        return [
-            record if record.envelope is envelope else _with(record, envelope)
-            for record, envelope in zip(batch, opened, strict=True)
-        ]
+        places = [*self._personal(batch)]
+        sealed = [batch[place].envelope for place in places]
+        try:
+            opened = await self._vault.unseal(sealed)
+        except DecodeError:
+            pairs = zip(places, sealed, strict=True)
+            opened = [await _open(self._vault, place, envelope) for place, envelope in pairs]
+        records = [*batch]
+        for place, envelope in zip(places, opened, strict=True):
+            records[place] = _with(batch[place], envelope)
+        return records
+
+    def _personal(self, batch: Sequence[Record]) -> Iterator[int]:
+        for place, record in enumerate(batch):
+            found = self._found.get(record.envelope.type)
+            if found is not None and found[0].is_personal:
+                yield place
 
     def apply(self, records: Sequence[Record]) -> Callable[[Any], Awaitable[None] | None]:
         """Return what handles all of `records` on a target. It raises `Failed` at the first."""
@@ -132,5 +148,13 @@ def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _with(record: Record, envelope: Any) -> Record:
+async def _open(vault: Vault, place: int, envelope: Envelope) -> Envelope:
+    try:
+        [opened] = await vault.unseal([envelope])
+    except DecodeError as error:
+        raise Failed(place, error) from error
+    return opened
+
+
+def _with(record: Record, envelope: Envelope) -> Record:
     return Record(position=record.position, recorded_ns=record.recorded_ns, envelope=envelope)

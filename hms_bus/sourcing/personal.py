@@ -33,29 +33,44 @@ class Shredded(Struct, frozen=True):
 
 
 class Personal(Struct, frozen=True):
-    """What `personal` was told: the field that names the subject, and the fields to seal."""
+    """What is personal of a class: the field that names the subject, and the fields to seal."""
 
     subject: str
     fields: tuple[str, ...]
+
+
+class _Mark(Struct, frozen=True):
+    """What `personal` was told; `None` are all fields, also those that a subclass adds."""
+
+    subject: str
+    fields: tuple[str, ...] | None
 
 
 def personal(subject: str, *, fields: Sequence[str] | None = None) -> Callable[[C], C]:
     """Seal events of a class with a key per subject: a class decorator, outermost.
 
     The field `subject` (text) says whose key it is and stays readable; of the others `fields` are
-    sealed, by default all. Such events are written and read by a `Vault` only. Raises `ConfigError`
-    for a field that is not there.
+    sealed, by default all. A subclass inherits that: by default its own fields are sealed as well,
+    and with `fields` only those. Such events are written and read by a `Vault` only. Raises
+    `ConfigError` for a field that is not there, and for a class without names in its payload.
     """
+    mark = _Mark(subject, None if fields is None else tuple(fields))
 
     def decorate(cls: C) -> C:
         known = field_names(cls)
-        sealed = tuple(name for name in known if name != subject) if fields is None else (*fields,)
+        config = getattr(cls, "__struct_config__", None)
+        if config is not None and config.array_like:
+            raise ConfigError(
+                f"{cls.__name__} is array_like: sealed fields are found by their names in the "
+                "payload, so leave that out"
+            )
+        sealed = _sealed(cls, mark)
         for name in (subject, *sealed):
             if name not in known:
                 raise ConfigError(f"{cls.__name__} has no field {name!r}; known: {known}")
         if subject in sealed or not sealed:
             raise ConfigError(f"{cls.__name__}: seal at least one field, and not {subject!r}")
-        setattr(cls, _MARK, Personal(subject, sealed))
+        setattr(cls, _MARK, mark)
         return cls
 
     return decorate
@@ -63,7 +78,14 @@ def personal(subject: str, *, fields: Sequence[str] | None = None) -> Callable[[
 
 def personal_fields(cls: type) -> Personal | None:
     """Return what of `cls` is personal, `None` for nothing."""
-    return cast("Personal | None", getattr(cls, _MARK, None))
+    mark = cast("_Mark | None", getattr(cls, _MARK, None))
+    return None if mark is None else Personal(mark.subject, _sealed(cls, mark))
+
+
+def _sealed(cls: type, mark: _Mark) -> tuple[str, ...]:
+    if mark.fields is not None:
+        return mark.fields
+    return tuple(name for name in field_names(cls) if name != mark.subject)
 
 
 def field_names(cls: Any) -> tuple[str, ...]:

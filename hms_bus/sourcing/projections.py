@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from msgspec.structs import replace
 
 from hms_bus.abc import EventLog, Record, Selector
-from hms_bus.errors import ConfigError, ProjectionError, UsageError
+from hms_bus.errors import ConfigError, ProjectionError, StateError, UsageError
 from hms_bus.sourcing.batches import batches_of
 from hms_bus.sourcing.events import EventTypes
 from hms_bus.sourcing.following import Following
@@ -107,7 +107,8 @@ class Projection(Generic[T]):
         what is under way is handled to its end before. Raises `ProjectionError` at the record that
         a handler or its event's payload fails on: all before it is handled and saved. Raises
         `UsageError` when an older version has made the rows, `ConfigError`, `StateError` when the
-        same projection runs elsewhere, and what reading and the target raise.
+        same projection runs elsewhere or the log does not hold the record at the cursor (it was
+        compacted or restored, or is another one), and what reading and the target raise.
         """
         return await self._run(log, views, moved=_nothing, follow=follow)
 
@@ -116,6 +117,7 @@ class Projection(Generic[T]):
     ) -> int:
         handling = self._handling(views)
         cursor = await self._begin(views)
+        await self._check_log(log, cursor)
         moved(cursor.position)
         selector = Selector(pattern=self.pattern, first=cursor.position + 1)
         async with aclosing(batches_of(log, selector, follow=follow)) as batches:
@@ -125,7 +127,7 @@ class Projection(Generic[T]):
         return cursor.position
 
     async def rebuild(self, log: EventLog, views: Views[T], *, follow: bool = False) -> int:
-        """Remove the rows, and `run` from the first record on.
+        """Remove the rows, if there are any, and `run` from the first record on.
 
         Readers see the rows grow meanwhile; to spare them that, rebuild into other views and swap.
         Raises `UsageError` when nothing was declared by `reset`, and as `run`.
@@ -137,7 +139,8 @@ class Projection(Generic[T]):
         self._handling(views)
         before = await views.cursor(self.name)
         after = Cursor(position=0, version=self.version)
-        await views.update(self.name, before, after, _each((*self._reset, *self._setup), views))
+        reset = [] if before is None else self._reset
+        await views.update(self.name, before, after, _each((*reset, *self._setup), views))
         return await self.run(log, views, follow=follow)
 
     @asynccontextmanager
@@ -179,11 +182,29 @@ class Projection(Generic[T]):
             )
         return cursor
 
+    async def _check_log(self, log: EventLog, cursor: Cursor) -> None:
+        """Raise `StateError` unless the log holds, in its place, what was handled last."""
+        if not cursor.position:
+            return
+        place = Selector(pattern=self.pattern, first=cursor.position, last=cursor.position)
+        if [record.envelope.id async for record in log.read(place)] == [cursor.event_id]:
+            return
+        raise StateError(
+            f"the rows of {self.name!r} follow from another log: position {cursor.position} of "
+            f"this one is not the event {cursor.event_id!r} on {self.pattern!r}, which they were "
+            "made of last; if the log was compacted or restored, rebuild() them"
+        )
+
     async def _handle(
         self, handling: Handling, views: Views[T], cursor: Cursor, batch: Sequence[Record]
     ) -> Cursor:
         """Handle a batch and return where the cursor is then. Raises `ProjectionError`."""
-        records = await handling.prepare(batch)
+        try:
+            records = await handling.prepare(batch)
+        except Failed as failure:
+            if failure.index:
+                await self._handle(handling, views, cursor, batch[: failure.index])
+            raise self._stopped(batch, failure) from failure.cause
         try:
             return await self._update(handling.apply(records), views, cursor, records)
         except Failed as failure:
@@ -192,14 +213,17 @@ class Projection(Generic[T]):
                 # Rolled back with the others where there is a transaction, and done elsewhere.
                 work = handling.apply(good) if views.is_transactional else _nothing
                 await self._update(work, views, cursor, good)
-            record, cause = records[failure.index], failure.cause
-        raise ProjectionError(
+            raise self._stopped(records, failure) from failure.cause
+
+    def _stopped(self, records: Sequence[Record], failure: Failed) -> ProjectionError:
+        record, cause = records[failure.index], failure.cause
+        return ProjectionError(
             f"{type(cause).__name__}: {cause}",
             name=self.name,
             position=record.position,
             topic=record.envelope.topic,
             type=record.envelope.type,
-        ) from cause
+        )
 
     async def _update(
         self,
@@ -208,7 +232,8 @@ class Projection(Generic[T]):
         cursor: Cursor,
         records: Sequence[Record],
     ) -> Cursor:
-        after = replace(cursor, position=records[-1].position)
+        last = records[-1]
+        after = replace(cursor, position=last.position, event_id=last.envelope.id)
         await views.update(self.name, cursor, after, work)
         return after
 

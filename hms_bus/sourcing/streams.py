@@ -1,6 +1,7 @@
 """Streams: the events of one topic, loaded and appended on condition that nobody was faster."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -8,13 +9,16 @@ from msgspec import Struct
 from hms_bus.abc import EventLog, Record, Selector
 from hms_bus.attributes import new_envelope
 from hms_bus.bus import Bus
-from hms_bus.errors import ConfigError, ConflictError
+from hms_bus.envelope import Envelope
+from hms_bus.errors import ConfigError, ConflictError, DecodeError, QueueFullError
 from hms_bus.sourcing.batches import batches_of
 from hms_bus.sourcing.events import EventTypes
 from hms_bus.sourcing.vault import Vault, check_vault
 from hms_bus.topics import check_topic
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("hms_bus")
 
 
 class Stream(Struct, frozen=True, kw_only=True):
@@ -66,7 +70,7 @@ class Streams:
             envelopes = [record.envelope for record in batch]
             if self._vault is not None:
                 envelopes = await self._vault.unseal(envelopes)
-            events += map(self.types.read, envelopes)
+            events += self._read(batch, envelopes)
             records += batch
         return Stream(
             topic=topic,
@@ -80,7 +84,8 @@ class Streams:
 
         `expect` is the position of the last record that was known, 0 for none. Raises
         `ConflictError` if another one is the last, `ConfigError` for an event of no known class,
-        and what `Bus.publish_many` or `EventLog.append` raise. Cancelling does not take them back.
+        and what `Bus.publish_many` or `EventLog.append` raise. A subscriber that refuses them is
+        logged only, as the log has them by then. Cancelling does not take them back.
         """
         for event in events:
             if type(event) not in self.types.classes:
@@ -90,15 +95,40 @@ class Streams:
         if not events:
             return expect
         sealed = await self._vault.seal(events) if self._vault else events
-        expected = expect or "none"
         if isinstance(self._target, Bus):
-            pairs = [(topic, event) for event in sealed]
-            receipts = await self._target.publish_many(pairs, expect=expected)
-        else:
-            source = self._source or ""
-            envelopes = [new_envelope(topic, event, source=source) for event in sealed]
-            receipts = await self._target.append(envelopes, expect=expected)
+            return await self._publish(self._target, topic, sealed, expect=expect)
+        source = self._source or ""
+        envelopes = [new_envelope(topic, event, source=source) for event in sealed]
+        receipts = await self._target.append(envelopes, expect=expect or "none")
         return receipts[-1].position or 0
+
+    async def _publish(self, bus: Bus, topic: str, events: Sequence[object], *, expect: int) -> int:
+        pairs = [(topic, event) for event in events]
+        try:
+            receipts = await bus.publish_many(pairs, expect=expect or "none")
+        except QueueFullError as error:
+            if error.position is None:
+                raise
+            _logger.warning("from the stream %r: %s", topic, error)
+        else:
+            return receipts[-1].position or 0
+        # They are neighbours, and the first records of the topic behind `expect`.
+        place = Selector(pattern=topic, first=expect + 1, limit=1)
+        [first] = [record async for record in self._log.read(place)]
+        return first.position + len(events) - 1
+
+    def _read(self, records: Sequence[Record], envelopes: Sequence[Envelope]) -> Iterator[Any]:
+        for record, envelope in zip(records, envelopes, strict=True):
+            try:
+                yield self.types.read(envelope)
+            except DecodeError as error:
+                raise DecodeError(
+                    f"at position {record.position}: {error.message}",
+                    reason=error.reason,
+                    field=error.field,
+                    topic=envelope.topic,
+                    type=envelope.type,
+                ) from error
 
     @property
     def _log(self) -> EventLog:

@@ -1,9 +1,10 @@
 """Crypto-shredding: personal fields are sealed with a key per subject that lives outside the log.
 
-In the payload, a sealed field is an object with `$sealed` (1, the version of this form), `subject`,
-`key` (its id) and `box`: base64 of a 12-byte nonce and what AES-256-GCM makes of the field's JSON
-text, with the JSON array of event type, field and subject as associated data, so that a box fits
-its place only. Deleting the key leaves the log as it is: the hash chain stays sound.
+In the payload, a sealed field is an object with `$sealed` (1, the version of this form), `subject`
+(the name of the field that says whose it is), `key` (its id) and `box`: base64 of a 12-byte nonce
+and what AES-256-GCM makes of the field's JSON text. The associated data is the JSON array of event
+type, field, the subject's field and the subject, so that a box fits its place in an event about its
+subject only. Deleting the key leaves the log as it is: the hash chain stays sound.
 """
 
 import base64
@@ -30,7 +31,7 @@ _NO_KEYS: Mapping[str, Key] = {}
 
 
 class Sealed(Struct, frozen=True, kw_only=True):
-    """One sealed field, as it stands in a payload."""
+    """One sealed field, as it stands in a payload; `subject` names the field that holds it."""
 
     subject: str
     key: str
@@ -69,7 +70,8 @@ class Vault:
         """Return the envelopes with their payloads opened, `Shredded` where the key is gone.
 
         Those without sealed fields are returned as they are. Raises `DecodeError` for a box that
-        its key does not open: it was changed, or stands in a wrong place.
+        its key does not open: it was changed, or stands in a wrong place or an event about somebody
+        else.
         """
         found = [_sealed_fields(envelope) for envelope in envelopes]
         ids = {box.key for fields in found if fields for box in fields[1].values()}
@@ -88,17 +90,20 @@ class Vault:
         values: dict[str, Any] = payload.to_builtins(event)
         names = wire_names(cls)
         kind = event_type(cls)
+        of = names[what.subject]
+        values[of] = subject  # also where the class leaves out what is its default
         for wire_name in (names[name] for name in what.fields):
             if wire_name in values:
                 text = payload.to_json(values[wire_name])
-                values[wire_name] = self._close(text, keys[subject], subject, kind, wire_name)
+                place = payload.to_json([kind, wire_name, of, subject])
+                box = self._close(text, keys[subject], place)
+                values[wire_name] = Sealed(subject=of, key=keys[subject].id, box=box)
         return _payload_class(kind)(values)
 
-    def _close(self, text: bytes, key: Key, subject: str, kind: str, name: str) -> Sealed:
+    def _close(self, text: bytes, key: Key, place: bytes) -> str:
         nonce = os.urandom(_NONCE_BYTES)
-        place = payload.to_json([kind, name, subject])
         box = nonce + self._cipher(key.secret).encrypt(nonce, text, place)
-        return Sealed(subject=subject, key=key.id, box=base64.b64encode(box).decode())
+        return base64.b64encode(box).decode()
 
     def _opened(
         self,
@@ -109,16 +114,16 @@ class Vault:
     ) -> Envelope:
         opened: dict[str, Any] = dict(data)
         for name, box in boxes.items():
-            key = keys.get(box.key)
+            key, subject = keys.get(box.key), data[box.subject]
+            place = payload.to_json([envelope.type, name, box.subject, subject])
             opened[name] = (
-                Shredded(box.subject) if key is None else self._open(envelope, name, box, key)
+                Shredded(subject) if key is None else self._open(envelope, name, box, key, place)
             )
         return envelope.replace(data=opened)
 
-    def _open(self, envelope: Envelope, name: str, box: Sealed, key: Key) -> Any:
+    def _open(self, envelope: Envelope, name: str, box: Sealed, key: Key, place: bytes) -> Any:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an extra
 
-        place = payload.to_json([envelope.type, name, box.subject])
         try:
             content = base64.b64decode(box.box, validate=True)
             nonce, closed = content[:_NONCE_BYTES], content[_NONCE_BYTES:]
@@ -126,7 +131,8 @@ class Vault:
             return msgspec.json.decode(text)
         except (InvalidTag, ValueError, binascii.Error) as error:
             raise DecodeError(
-                f"the sealed field {name!r} is not what was sealed there",
+                f"the sealed field {name!r} is not what was sealed there, or is about another "
+                f"{box.subject!r}",
                 reason="payload",
                 field=f"$.{name}",
                 topic=envelope.topic,
@@ -158,7 +164,7 @@ def _sealed_fields(envelope: Envelope) -> tuple[dict[str, Any], dict[str, Sealed
     if data is None:
         return None
     boxes = {
-        name: _read_box(envelope, name, cast("dict[str, Any]", value))
+        name: _read_box(envelope, name, cast("dict[str, Any]", value), data)
         for name, value in data.items()
         if isinstance(value, dict) and _FORM in value
     }
@@ -172,13 +178,15 @@ def _builtins(envelope: Envelope) -> dict[str, Any] | None:
     return cast("dict[str, Any]", data) if isinstance(data, dict) else None
 
 
-def _read_box(envelope: Envelope, name: str, value: dict[str, Any]) -> Sealed:
+def _read_box(envelope: Envelope, name: str, value: dict[str, Any], data: dict[str, Any]) -> Sealed:
     try:
         box = msgspec.convert(value, Sealed)
     except msgspec.ValidationError as error:
         _refuse(envelope, name, str(error), error)
     if box.version != _VERSION:
         _refuse(envelope, name, f"version {box.version}, known is {_VERSION}", None)
+    if not isinstance(data.get(box.subject), str):
+        _refuse(envelope, name, f"there is no text in its subject's field {box.subject!r}", None)
     return box
 
 

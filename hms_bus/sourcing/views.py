@@ -14,11 +14,14 @@ T_co = TypeVar("T_co", covariant=True)
 class Cursor(Struct, frozen=True, kw_only=True):
     """The position of the last record that a projection has handled; 0 is none.
 
-    `version` is that of the projection which has handled them.
+    `version` is that of the projection which has handled them. `event_id` is the id of the record
+    at `position`, empty for none: in another log, or in one that was compacted or restored, it is
+    not found there, and the projection does not go on.
     """
 
     position: int
     version: int
+    event_id: str = ""
 
 
 class Cursors(Protocol):
@@ -28,8 +31,11 @@ class Cursors(Protocol):
         """Return where a projection stands, `None` when it never ran."""
         ...
 
-    async def save(self, name: str, cursor: Cursor) -> None:
-        """Keep `cursor`, durable when this returns if the cursors are."""
+    async def save(self, name: str, before: Cursor | None, after: Cursor) -> None:
+        """Keep `after` in the place of `before`, durable when this returns if the cursors are.
+
+        Comparing and keeping are one step. Raises `StateError` if the cursor is not at `before`.
+        """
         ...
 
 
@@ -56,7 +62,8 @@ class Views(Protocol[T_co]):
 
         A transactional one does both or neither, runs `work` in a thread, and takes none that is
         awaited. Another does `work` first; when that raises, the cursor stays. Raises what `work`
-        does, `StateError` if the cursor is not at `before`: two run the same projection.
+        does, `StateError` if the cursor is not at `before`: two run the same projection. Without a
+        transaction that may be found out behind `work`, which both have done then.
         """
         ...
 
@@ -71,16 +78,18 @@ class MemoryCursors:
         """Return where a projection stands."""
         return self._cursors.get(name)
 
-    async def save(self, name: str, cursor: Cursor) -> None:
-        """Keep `cursor`."""
-        self._cursors[name] = cursor
+    async def save(self, name: str, before: Cursor | None, after: Cursor) -> None:
+        """Keep `after`; see `Cursors.save`."""
+        check_cursor(name, before, self._cursors.get(name))
+        self._cursors[name] = after
 
 
 class Elsewhere(Generic[T]):
     """Any `target`: a dict, a client of a search engine. What is handled is so at least once.
 
     The cursor is saved to `cursors` after each batch. A process that dies before handles the batch
-    again, so handlers are to be idempotent; the record's position tells what was handled.
+    again, and so may two that run the same projection until one is stopped by `StateError`. Hence
+    handlers are to be idempotent; the record's position tells what was handled.
     """
 
     is_transactional = False
@@ -105,12 +114,19 @@ class Elsewhere(Generic[T]):
         awaited: Any = work(self._target)
         if awaited is not None:
             await awaited
-        await self._cursors.save(name, after)
+        await self._cursors.save(name, before, after)
 
 
 def check_cursor(name: str, expected: Cursor | None, found: Cursor | None) -> None:
     """Raise `StateError` when somebody else has moved the cursor."""
     if expected != found:
         raise StateError(
-            f"the cursor of projection {name!r} is at {found}, not at {expected}: is it run twice?"
+            f"the cursor of projection {name!r} is at {_described(found)}, not at "
+            f"{_described(expected)}: is it run twice?"
         )
+
+
+def _described(cursor: Cursor | None) -> str:
+    if cursor is None:
+        return "nothing"
+    return f"position {cursor.position} (version {cursor.version})"

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shlex
 import sqlite3
+import stat
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,12 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from hms_bus.errors import StateError, StoreError
+from hms_bus.log.failures import is_busy
 from hms_bus.threads import run_to_end
 
 T = TypeVar("T")
 
 BUSY_S = 5.0
 """How long is waited for another process that writes the file."""
+
+_PRIVATE_MODE = 0o600
+_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class StoreFile:
@@ -80,15 +86,18 @@ async def open_file(
     *,
     synchronous: str,
     journal: str | None = "WAL",
-    mode: int | None = None,
+    is_private: bool = False,
 ) -> AsyncGenerator[StoreFile]:
-    """Open the file at `path`, made with the rights `mode` when there is none, with `tables`.
+    """Open the file at `path`, made with `tables` when there is none.
 
     `synchronous` and `journal` are SQLite's; a file of somebody else keeps its own journal with
-    `None`. Raises `StoreError`.
+    `None`. `is_private`: only its user may read it; one that others may read is refused. Raises
+    `StoreError`.
     """
     name = str(path)
-    connection = await run_to_end(partial(_open, name, tables, synchronous, journal, mode))
+    connection = await run_to_end(
+        partial(_open, name, tables, synchronous, journal, is_private=is_private)
+    )
     file = StoreFile(name, connection)
     try:
         yield file
@@ -97,11 +106,11 @@ async def open_file(
 
 
 def _open(
-    path: str, tables: str, synchronous: str, journal: str | None, mode: int | None
+    path: str, tables: str, synchronous: str, journal: str | None, *, is_private: bool
 ) -> sqlite3.Connection:
     try:
-        if mode is not None:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, mode))
+        if is_private:
+            _make_private(path)
         connection = sqlite3.connect(
             path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
@@ -119,5 +128,20 @@ def _open(
     return connection
 
 
+def _make_private(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_MODE)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+    if os.name == "posix" and mode & _OF_OTHERS:
+        command = f"chmod 600 {shlex.quote(path)}"
+        raise StoreError(
+            f"others may read or write {path} (mode {mode:04o}): run: {command}", path=path
+        )
+
+
 def _unusable(path: str, error: Exception) -> StoreError:
-    return StoreError(f"{path} cannot be used: {error}", path=path)
+    failure = StoreError(f"{path} cannot be used: {error}", path=path)
+    failure.retryable = isinstance(error, sqlite3.Error) and is_busy(error)
+    return failure

@@ -15,8 +15,6 @@ CREATE TABLE IF NOT EXISTS hms_keys (
 );
 """
 
-_PRIVATE = 0o600
-
 
 class SqliteKeys:
     """Keys in a file. Contract: `hms_bus.sourcing.Keys`; raises `StoreError`.
@@ -69,9 +67,12 @@ class SqliteKeys:
 
 @asynccontextmanager
 async def open_keys(path: str | Path) -> AsyncGenerator[SqliteKeys]:
-    """Open the keys in the file at `path`, which only its user may read. Raises `StoreError`."""
+    """Open the keys in the file at `path`, which only its user may read.
+
+    Raises `StoreError`, also for a file that others may read.
+    """
     async with open_file(
-        path, _TABLES, synchronous="FULL", journal="DELETE", mode=_PRIVATE
+        path, _TABLES, synchronous="FULL", journal="DELETE", is_private=True
     ) as file:
         yield SqliteKeys(file)
 

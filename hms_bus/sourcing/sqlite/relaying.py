@@ -5,14 +5,14 @@ import logging
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from hms_bus import jsonformat
 from hms_bus.bus import Bus
 from hms_bus.envelope import Envelope
-from hms_bus.errors import EnvironmentFailure, QueueFullError
+from hms_bus.errors import EnvironmentFailure, QueueFullError, StoreError
 from hms_bus.sourcing.sqlite.file import StoreFile, open_file
-from hms_bus.sourcing.sqlite.outbox import OUTBOX_TABLE
 
 _logger = logging.getLogger("hms_bus")
 
@@ -37,7 +37,8 @@ class Relay:
         """Publish all that waits and return how many that were.
 
         With `follow`, look again every `poll_s` seconds until cancelled, also after a failure that
-        may pass. Raises `StoreError`, and what `Bus.forward` raises; the message stays then.
+        may pass, as when the application holds its write lock for long. Raises `StoreError`, and
+        what `Bus.forward` raises; the message stays then.
         """
         published = 0
         while True:
@@ -81,9 +82,25 @@ class Relay:
 
 @asynccontextmanager
 async def open_relay(path: str | Path, bus: Bus, *, poll_s: float = 0.1) -> AsyncGenerator[Relay]:
-    """Open the outbox in the application's file at `path`. Raises `StoreError`."""
-    async with open_file(path, OUTBOX_TABLE, synchronous="FULL", journal=None) as file:
+    """Open the outbox in the application's file at `path`.
+
+    Raises `StoreError`, also when the file or the outbox in it is not there: who relays an empty
+    outbox of its own would never notice.
+    """
+    if not await asyncio.to_thread(Path(path).exists):
+        raise StoreError(f"there is no file {path}: is the name right?", path=str(path))
+    async with open_file(path, "", synchronous="FULL", journal=None) as file:
+        await file.read(partial(_check_outbox, path=file.path))
         yield Relay(file, bus, poll_s=poll_s)
+
+
+def _check_outbox(connection: sqlite3.Connection, *, path: str) -> None:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hms_outbox'"
+    if connection.execute(query).fetchone() is None:
+        raise StoreError(
+            f"{path} has no outbox: let the application execute OUTBOX_TABLE, or name its file",
+            path=path,
+        )
 
 
 def _waiting(connection: sqlite3.Connection) -> _Waiting:

@@ -12,7 +12,8 @@ from hms_bus.sourcing.views import Cursor, check_cursor
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS hms_cursors (
-  name TEXT PRIMARY KEY, position INTEGER NOT NULL, version INTEGER NOT NULL
+  name TEXT PRIMARY KEY, position INTEGER NOT NULL, version INTEGER NOT NULL,
+  event_id TEXT NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -33,9 +34,9 @@ class SqliteViews:
         """Return where a projection stands. Raises `StoreError`."""
         return await self._file.read(partial(_cursor, name=name))
 
-    async def save(self, name: str, cursor: Cursor) -> None:
+    async def save(self, name: str, before: Cursor | None, after: Cursor) -> None:
         """Keep a cursor whose rows are elsewhere (`Elsewhere(target, cursors=views)`)."""
-        await self._file.write(partial(_save, name=name, cursor=cursor))
+        await self.update(name, before, after, lambda _: None)
 
     async def update(
         self,
@@ -68,15 +69,16 @@ async def open_views(path: str | Path) -> AsyncGenerator[SqliteViews]:
 
 
 def _cursor(connection: sqlite3.Connection, name: str) -> Cursor | None:
-    row: tuple[int, int] | None = connection.execute(
-        "SELECT position, version FROM hms_cursors WHERE name = ?", (name,)
+    row: tuple[int, int, str] | None = connection.execute(
+        "SELECT position, version, event_id FROM hms_cursors WHERE name = ?", (name,)
     ).fetchone()
-    return None if row is None else Cursor(position=row[0], version=row[1])
+    return None if row is None else Cursor(position=row[0], version=row[1], event_id=row[2])
 
 
 def _save(connection: sqlite3.Connection, name: str, cursor: Cursor) -> None:
     connection.execute(
-        "INSERT INTO hms_cursors VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
-        "SET position = excluded.position, version = excluded.version",
-        (name, cursor.position, cursor.version),
+        "INSERT INTO hms_cursors VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE "
+        "SET position = excluded.position, version = excluded.version, "
+        "event_id = excluded.event_id",
+        (name, cursor.position, cursor.version, cursor.event_id),
     )

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from hms_bus.abc import EventLog, Record
-from hms_bus.errors import ProjectionError, UsageError
-from hms_bus.sourcing import Elsewhere, MemoryCursors, Projection
+from hms_bus.errors import ProjectionError, StateError, UsageError
+from hms_bus.sourcing import Cursor, Elsewhere, MemoryCursors, Projection
 from hms_bus.sourcing.sqlite import OUTBOX_TABLE, open_relay, open_views, outbox_insert
 from hms_bus.sourcing.sqlite.file import StoreFile, open_file
 from hms_bus.testing.conformance.appending import event
@@ -197,6 +197,31 @@ async def a_projection_goes_on_when_the_log_is_opened_again(subject: Subject) ->
     async with subject.open_log() as log:
         await projection.rebuild(log, views)
     equal(rows, list(range(15)), "made again")
+
+
+@check()
+async def a_projection_goes_on_in_its_own_log_only(subject: Subject) -> None:
+    """Where the record at the cursor is another one, or none, nothing is handled or skipped."""
+    rows: list[int] = []
+    projection = into_list(subject)
+    async with subject.open_log() as log:
+        places = await fill(log, subject, *range(5))
+        cursors = MemoryCursors()
+        await projection.run(log, Elsewhere(rows, cursors))
+        right = await cursors.cursor(subject.name)
+        for wrong in (
+            Cursor(position=places[2], version=1, event_id="of-another-log"),
+            Cursor(position=places[-1] + 1, version=1, event_id=right.event_id if right else ""),
+        ):
+            cursors = MemoryCursors()
+            await cursors.save(subject.name, None, wrong)
+            with raises(StateError, "running on another log"):
+                await projection.run(log, Elsewhere(rows, cursors))
+            equal(rows, list(range(5)), "rows of the other log")
+            equal(await cursors.cursor(subject.name), wrong, "cursor in the other log")
+            await projection.rebuild(log, Elsewhere(rows, cursors))
+            equal(rows, list(range(5)), "rows that were made again")
+            equal(await cursors.cursor(subject.name), right, "cursor in this log")
 
 
 # -- the outbox --------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The outbox: rows of an application and its messages, both or neither, and once in the log."""
 
 import asyncio
+import logging
 import signal
 import sqlite3
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from hms_bus import Bus, Message, Record, Selector
 from hms_bus.errors import ConfigError, EncodeError, QueueFullError, StoreError, TopicError
-from hms_bus.sourcing.sqlite import OUTBOX_TABLE, open_relay, outbox_insert
+from hms_bus.sourcing.sqlite import OUTBOX_TABLE, file, open_relay, outbox_insert
 from tests.support import killed_relay
 from tests.support.sourced import Deposited, Registered
 
@@ -204,6 +205,52 @@ async def test_a_file_that_is_no_database_has_no_outbox(bus: Bus, path: Path) ->
     with pytest.raises(StoreError, match=r"shop\.db"):
         async with open_relay(path, bus):
             pass
+
+
+async def test_what_has_no_outbox_is_refused_and_not_made(bus: Bus, tmp_path: Path) -> None:
+    missing = tmp_path / "typo.db"
+    with pytest.raises(StoreError, match=r"no file .*typo\.db: is the name right") as caught:
+        async with open_relay(missing, bus):
+            pass
+    assert caught.value.path == str(missing)
+    assert not missing.exists()
+    missing.touch()
+    with pytest.raises(StoreError, match=r"no outbox.*OUTBOX_TABLE"):
+        async with open_relay(missing, bus):
+            pass
+
+
+async def test_a_relay_waits_for_an_application_that_holds_its_lock(
+    bus: Bus,
+    shop: sqlite3.Connection,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said, arrived = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(file, "BUSY_S", 0.01)
+
+    def note(*_: object) -> None:
+        said.set()
+
+    monkeypatch.setattr(logging.getLogger("hms_bus"), "warning", note)
+
+    @bus.subscribe("orders.*")
+    async def handle(event: Deposited) -> None:
+        arrived.set()
+
+    async with open_relay(path, bus, poll_s=0.01) as relay:
+        order(shop, 1)
+        shop.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked") as caught:
+            await relay.run()
+        assert caught.value.retryable
+        task = asyncio.create_task(relay.run(follow=True))
+        await said.wait()
+        assert not arrived.is_set()
+        shop.rollback()
+        await arrived.wait()
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @pytest.mark.timeout(120)

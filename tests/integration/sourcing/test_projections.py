@@ -9,13 +9,31 @@ import sys
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hms_bus import Bus, Record, Selector
 from hms_bus.abc import EventLog
-from hms_bus.errors import ConfigError, ProjectionError, StateError, StoreError, UsageError
-from hms_bus.sourcing import Cursor, Elsewhere, MemoryCursors, Projection, Streams, Vault
+from hms_bus.errors import (
+    ConfigError,
+    DecodeError,
+    ProjectionError,
+    StateError,
+    StoreError,
+    UsageError,
+)
+from hms_bus.log.tools import Rule, compact_in_place
+from hms_bus.sourcing import (
+    Cursors,
+    Elsewhere,
+    MemoryCursors,
+    MemoryKeys,
+    Projection,
+    Streams,
+    Vault,
+    Views,
+)
 from hms_bus.sourcing.sqlite import open_keys, open_views
 from tests.support import killed_projection
 from tests.support.killed_projection import Last
@@ -26,6 +44,12 @@ async def deposit(bus: Bus, count: int, account: str = "accounts.1") -> int:
     """Publish so many deposits of 1 and return the position of the last one."""
     receipts = await bus.publish_many([(account, Deposited(1))] * count)
     return receipts[-1].position or 0
+
+
+async def place(cursors: Views[Any] | Cursors, name: str) -> tuple[int, int] | None:
+    """Return the position and the version of a cursor."""
+    cursor = await cursors.cursor(name)
+    return None if cursor is None else (cursor.position, cursor.version)
 
 
 async def test_rows_and_cursor_follow_from_the_log(bus: Bus, tmp_path: Path) -> None:
@@ -49,7 +73,7 @@ async def test_the_cursor_is_that_of_a_record_that_was_handled_and_never_the_end
     await bus.publish("other.1", Deposited(1))
     async with open_views(tmp_path / "views.db") as views:
         await balances().run(bus.log, views)
-        assert await views.cursor("balances") == Cursor(position=handled, version=1)
+        assert await place(views, "balances") == (handled, 1)
         assert await views.cursor("another") is None
 
 
@@ -64,7 +88,7 @@ async def test_what_is_appended_is_caught_up_and_then_followed(bus: Bus, tmp_pat
                 await rows.reached(receipt.position)
                 assert rows.position == receipt.position
             assert rows_of(tmp_path / "views.db") == {"accounts.1": 2000, "accounts.2": 5}
-        assert await views.cursor("balances") == Cursor(position=2005, version=1)
+        assert await place(views, "balances") == (2005, 1)
 
 
 async def test_publishing_under_a_running_projection_loses_and_doubles_nothing(
@@ -103,7 +127,7 @@ async def test_a_failing_handler_stops_at_its_record_with_all_before_it_handled(
             assert caught.value.name == "balances"
             assert isinstance(caught.value.__cause__, ValueError)
             assert rows_of(tmp_path / "views.db") == {"accounts.1": 5}
-            assert await views.cursor("balances") == Cursor(position=5, version=1)
+            assert await place(views, "balances") == (5, 1)
         fails = False
         assert await projection.run(bus.log, views) == 11
         assert rows_of(tmp_path / "views.db") == {"accounts.1": 10, "half": 1}
@@ -135,7 +159,49 @@ async def test_rows_of_an_older_version_are_to_be_rebuilt(bus: Bus, tmp_path: Pa
         with pytest.raises(UsageError, match="version 1"):
             await newer.run(bus.log, views)
         await newer.rebuild(bus.log, views)
-        assert await views.cursor("balances") == Cursor(position=3, version=2)
+        assert await place(views, "balances") == (3, 2)
+
+
+async def test_rows_that_were_never_made_can_be_rebuilt(bus: Bus, tmp_path: Path) -> None:
+    await deposit(bus, 3)
+    async with open_views(tmp_path / "views.db") as views:
+        assert await balances().rebuild(bus.log, views) == 3
+    assert rows_of(tmp_path / "views.db") == {"accounts.1": 3}
+
+
+async def test_a_projection_does_not_go_on_in_a_log_that_was_compacted(tmp_path: Path) -> None:
+    log, path = tmp_path / "events.db", tmp_path / "views.db"
+    async with open_views(path) as views:
+        async with Bus("direct://", log=f"sqlite:{log}") as bus:
+            await deposit(bus, 10)
+            await balances().run(bus.log, views)
+        await asyncio.to_thread(compact_in_place, log, [Rule(max_records=1)], by="/test")
+        async with Bus("direct://", log=f"sqlite:{log}") as bus:
+            with pytest.raises(StateError, match=r"position 10 .* rebuild"):
+                await balances().run(bus.log, views)
+            await deposit(bus, 20)
+            with pytest.raises(StateError, match=r"position 10 .* rebuild"):
+                await balances().run(bus.log, views, follow=True)
+            assert rows_of(path) == {"accounts.1": 10}
+            await balances().rebuild(bus.log, views)
+            assert rows_of(path) == {"accounts.1": 21}
+
+
+async def test_a_projection_goes_on_behind_a_compaction_that_left_its_place(
+    tmp_path: Path,
+) -> None:
+    log, path = tmp_path / "events.db", tmp_path / "views.db"
+    async with open_views(path) as views:
+        async with Bus("direct://", log=f"sqlite:{log}") as bus:
+            last = await deposit(bus, 10)
+            await bus.publish("other.1", 1)
+            await balances().run(bus.log, views)
+        rule = Rule(pattern="other.>", max_records=0)
+        await asyncio.to_thread(compact_in_place, log, [rule], by="/test")
+        async with Bus("direct://", log=f"sqlite:{log}") as bus:
+            await deposit(bus, 5)
+            assert await balances().run(bus.log, views) > last
+            assert rows_of(path) == {"accounts.1": 15}
 
 
 async def test_what_cannot_remove_its_rows_cannot_be_rebuilt(bus: Bus, tmp_path: Path) -> None:
@@ -172,7 +238,7 @@ async def test_a_handler_that_commits_is_found_out(bus: Bus, tmp_path: Path) -> 
     async with open_views(tmp_path / "views.db") as views:
         with pytest.raises(StateError, match="transaction"):
             await projection.run(bus.log, views)
-        assert await views.cursor("committing") == Cursor(position=0, version=1)
+        assert await place(views, "committing") == (0, 1)
 
 
 async def test_cancelling_leaves_rows_and_cursor_in_step(bus: Bus, tmp_path: Path) -> None:
@@ -214,6 +280,54 @@ async def test_personal_events_are_handled_opened_or_shredded(bus: Bus, tmp_path
         assert seen == ["ann@x", "bob@x", "(shredded)", "bob@x"]
 
 
+async def seal_two_and_change_the_second(bus: Bus, vault: Vault) -> int:
+    """Append two personal events, and a third whose box is that of the second, changed."""
+    streams = Streams(bus, [Registered], vault=vault)
+    people = [Registered(customer=name, email=f"{name}@x") for name in ("ann", "bob")]
+    await streams.append("customers.1", people, expect=0)
+    data = (await streams.load("customers.1")).records[1].envelope.decode(dict[str, Any])
+    data["email"]["box"] = data["email"]["box"][::-1]
+    receipt = await bus.publish("customers.1", data, type="Registered")
+    return receipt.position or 0
+
+
+@pytest.mark.parametrize("is_transactional", [True, False])
+async def test_a_box_that_does_not_open_stops_it_with_all_before_it_handled(
+    bus: Bus, tmp_path: Path, *, is_transactional: bool
+) -> None:
+    vault = Vault(MemoryKeys())
+    bad = await seal_two_and_change_the_second(bus, vault)
+    projection: Projection[object] = Projection("emails", "customers.*", vault=vault)
+    seen: list[object] = []
+
+    @projection.on(Registered)
+    def registered(event: Registered, target: object) -> None:
+        seen.append(event.email)
+
+    async with open_views(tmp_path / "views.db") as rows:
+        views: Views[Any] = rows if is_transactional else Elsewhere(object())
+        with pytest.raises(ProjectionError, match="not what was sealed") as caught:
+            await projection.run(bus.log, views)
+        assert caught.value.position == bad
+        assert isinstance(caught.value.__cause__, DecodeError)
+        assert seen == ["ann@x", "bob@x"]
+        assert await place(views, "emails") == (bad - 1, 1)
+
+
+async def test_what_is_not_personal_may_look_as_if_it_were_sealed(bus: Bus) -> None:
+    projection: Projection[list[object]] = Projection("all", vault=Vault(MemoryKeys()))
+    seen: list[object] = []
+
+    @projection.on(Deposited)
+    def deposited(event: Deposited, into: list[object]) -> None:
+        into.append(event.amount)
+
+    await bus.publish("foreign", {"note": {"$sealed": "by hand"}}, type="Foreign")
+    await bus.publish("accounts.1", {"amount": 1, "note": {"$sealed": 1}}, type="Deposited")
+    assert await projection.run(bus.log, Elsewhere(seen)) == 2
+    assert seen == [1]
+
+
 async def test_another_target_is_written_at_least_once_and_may_be_awaited(bus: Bus) -> None:
     await deposit(bus, 4)
     await bus.publish("accounts.1", Opened("eve"))
@@ -238,7 +352,7 @@ async def test_another_target_is_written_at_least_once_and_may_be_awaited(bus: B
         with pytest.raises(ProjectionError, match="eve"):
             await projection.run(bus.log, Elsewhere(seen, cursors))
         assert seen == [1, 2, 3, 4]
-        assert await cursors.cursor("seen") == Cursor(position=4, version=1)
+        assert await place(cursors, "seen") == (4, 1)
 
 
 async def test_cursors_of_other_targets_may_be_kept_in_a_file(bus: Bus, tmp_path: Path) -> None:
@@ -254,6 +368,34 @@ async def test_cursors_of_other_targets_may_be_kept_in_a_file(bus: Bus, tmp_path
         async with open_views(tmp_path / "cursors.db") as cursors:
             await projection.run(bus.log, Elsewhere(seen, cursors))
     assert seen == [1] * 6
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+async def test_two_who_run_one_projection_elsewhere_are_found_out(
+    bus: Bus, tmp_path: Path, where: str
+) -> None:
+    both = asyncio.Barrier(2)
+    seen: list[int] = []
+    projection: Projection[list[int]] = Projection("seen", "accounts.*")
+
+    @projection.on(Deposited)
+    async def deposited(event: Deposited, into: list[int]) -> None:
+        if not into:
+            await both.wait()
+        into.append(event.amount)
+
+    async with open_views(tmp_path / "cursors.db") as file:
+        views = Elsewhere(seen, file if where == "file" else MemoryCursors())
+        await projection.run(bus.log, views)
+        await deposit(bus, 1)
+        ends = await asyncio.gather(
+            projection.run(bus.log, views), projection.run(bus.log, views), return_exceptions=True
+        )
+        assert sorted(map(type, ends), key=str) == [StateError, int]
+        assert seen == [1, 1]
+        await deposit(bus, 1)
+        assert await projection.run(bus.log, views) == 2
+        assert seen == [1, 1, 1]
 
 
 class OneByOne:
@@ -381,7 +523,7 @@ async def test_what_turns_out_to_be_awaited_fails_and_moves_no_cursor(
         with pytest.raises(ProjectionError, match="asynchronous") as caught:
             await hidden.run(bus.log, views)
         assert caught.value.position == 1
-        assert await views.cursor("hidden") == Cursor(position=0, version=1)
+        assert await place(views, "hidden") == (0, 1)
         with pytest.raises(ConfigError, match="asynchronous"):
             await prepared.run(bus.log, views)
         assert await views.cursor("prepared") is None

@@ -103,6 +103,16 @@ async def test_personal_events_need_a_vault(bus: Bus) -> None:
         await Repository(bus).load(Customer, "1")
 
 
+async def test_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    path.touch(mode=0o600)
+    path.chmod(0o640)
+    with pytest.raises(StoreError, match=r"mode 0640.*chmod 600 .*keys\.db"):
+        async with open_keys(path):
+            pass
+    assert path.stat().st_size == 0
+
+
 async def test_a_place_without_rights_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"keys\.db"):
         async with open_keys(tmp_path / "nowhere" / "keys.db"):

@@ -1,13 +1,15 @@
 """Streams with expected versions, on every kind of log, and the aggregates that live in them."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from hms_bus import Bus, ConflictError, Message
-from hms_bus.errors import ConfigError, DecodeError, TopicError
+from hms_bus import Bus, ConflictError, Message, Selector
+from hms_bus.errors import ConfigError, DecodeError, ProjectionError, TopicError
+from hms_bus.log.tools import redact_log
 from hms_bus.plugins import open_log
-from hms_bus.sourcing import Repository, Streams, decide_again
+from hms_bus.sourcing import Elsewhere, Projection, Repository, Streams, decide_again
 from tests.support.sourced import Account, Deposited, Opened, OverdrawnError, Withdrawn
 
 EVENTS = [Opened, Deposited, Withdrawn]
@@ -126,6 +128,46 @@ async def test_an_edit_conflicts_with_what_was_appended_meanwhile(bus: Bus) -> N
     with pytest.raises(ConflictError):
         await overtake()
     assert (await repository.load(Account, "1")).state.balance == 1
+
+
+async def test_an_edit_succeeds_although_a_subscriber_refuses_its_events(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = asyncio.Event()
+
+    @bus.subscribe("accounts.*", max_queue=1, overflow="error")
+    async def slow(event: Deposited) -> None:
+        await release.wait()
+
+    await bus.publish("other.1", 1)
+    streams, position = Streams(bus, EVENTS), 0
+    for number in range(4):
+        events = [Opened("ann"), Deposited(1), Deposited(1)]
+        position = await streams.append("accounts.1", events, expect=position)
+        assert position == 1 + 3 * (number + 1)
+    async with Repository(bus).edit(Account, "1") as account:
+        account.withdraw(8)
+    assert "accounts.1" in caplog.text
+    assert (await Repository(bus).load(Account, "1")).position == position + 1
+    release.set()
+
+
+async def test_a_redacted_event_is_told_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with Bus("direct://", log=f"sqlite:{path}") as bus:
+        await Streams(bus, EVENTS).append("accounts.1", [Opened("ann"), Deposited(5)], expect=0)
+    await asyncio.to_thread(redact_log, path, Selector(), positions=[2], by="/test")
+    projection: Projection[None] = Projection("any")
+
+    @projection.on(Deposited)
+    def deposited(event: Deposited, into: None) -> None: ...
+
+    async with Bus("direct://", log=f"sqlite:{path}") as bus:
+        with pytest.raises(DecodeError, match=r"at position 2: .* redacted .* Vault") as caught:
+            await Repository(bus).load(Account, "1")
+        assert (caught.value.topic, caught.value.type) == ("accounts.1", "Deposited")
+        with pytest.raises(ProjectionError, match=r"position 2 .* redacted"):
+            await projection.run(bus.log, Elsewhere(None))
 
 
 async def test_an_aggregate_refuses_events_that_its_code_does_not_know(bus: Bus) -> None:

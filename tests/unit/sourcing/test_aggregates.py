@@ -120,6 +120,15 @@ def test_a_class_that_applies_nothing_is_no_aggregate() -> None:
         behaviour_of(int)
 
 
+def test_a_builtin_is_no_event_to_apply() -> None:
+    class Odd:
+        @applies(int)
+        def one(self, event: int) -> None: ...
+
+    with pytest.raises(ConfigError, match="'int' is no event"):
+        aggregate("odd.{id}")(Odd)
+
+
 def test_an_aggregate_starts_without_arguments() -> None:
     @aggregate("strict.{id}")
     @dataclass

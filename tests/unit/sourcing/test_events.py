@@ -118,10 +118,23 @@ def test_two_classes_of_one_name_are_refused() -> None:
         EventTypes([Plain, Other])
 
 
-@pytest.mark.parametrize("version", [0, 3, 4])
-def test_an_upcast_starts_from_an_older_version(version: int) -> None:
-    with pytest.raises(ConfigError, match="version"):
-        upcast(Ordered, version=version)
+@pytest.mark.parametrize(
+    ("cls", "version", "said"),
+    [
+        (Ordered, 0, "versions of an event start at 1"),
+        (Ordered, 3, r"Ordered is version 3: .* from version 3 .* @event\(version=4\)"),
+        (Plain, 1, r"Plain is version 1: .* from version 1 .* @event\(version=2\)"),
+    ],
+)
+def test_an_upcast_starts_from_an_older_version(cls: type, version: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        upcast(cls, version=version)
+
+
+@pytest.mark.parametrize("none", [int, dict, "Plain", Plain(1)])
+def test_what_is_no_class_of_ones_own_is_no_event(none: Any) -> None:
+    with pytest.raises(ConfigError, match="no event: name a class of your own"):
+        EventTypes([none])
 
 
 def test_one_version_has_one_upcast() -> None:

@@ -40,6 +40,65 @@ def test_what_is_wrapped_counts(kind: str) -> None:
     assert of(code % (kind, 1)) != of(code % (kind, 2))
 
 
+AROUND = """
+import functools
+def around(factor):
+    def decorate(f):
+        @functools.wraps(f)
+        def wrapped(self): return factor * f(self)
+        return wrapped
+    return decorate
+"""
+
+FACTORY = """
+from dataclasses import dataclass, field
+@dataclass
+class A:
+    f: list = field(default_factory=lambda: [%d])
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        AROUND + "class A:\n    @around(1)\n    def f(self): return %d\n",
+        AROUND + "class A:\n    @around(%d)\n    def f(self): return 1\n",
+        AROUND + "class A:\n    @functools.lru_cache\n    def f(self): return %d\n",
+        AROUND + "class A:\n    @functools.cached_property\n    def f(self): return %d\n",
+        AROUND + "class A:\n    f = functools.partial(print, %d)\n",
+        AROUND + "class A:\n    f = functools.partial(lambda: %d)\n",
+        "class A:\n    def f(self, *, by=%d): return by\n",
+        "class A:\n    RATES = {'x': %d}\n",
+        "class A:\n    RATES = {'x': [1, {%d}]}\n",
+        "class A:\n    RATES = {'x': lambda: %d}\n",
+        FACTORY,
+    ],
+)
+def test_what_a_function_holds_and_what_a_class_holds_counts(code: str) -> None:
+    assert of(code % 1) != of(code % 2)
+    assert of(code % 1) == of(code % 1)
+
+
+def test_what_leads_back_to_itself_is_followed_once() -> None:
+    code = """
+ROUND = []
+ROUND.append(ROUND)
+def made():
+    def f(self): return g(self)
+    def g(self): return f(self) + %d
+    return f
+class A:
+    f = made()
+    all = ROUND
+"""
+    assert of(code % 1) != of(code % 2)
+
+
+def test_which_of_two_is_named_again_counts() -> None:
+    code = "def f(): return 1\ndef g(): return 2\nclass A:\n    a, b, c = f, g, %s\n"
+    assert of(code % "f") != of(code % "g")
+
+
 @pytest.mark.parametrize(
     "same", [SAME, "\n\n" + SAME, SAME.replace(" = 1", " = 1  # one"), "Z = 1\n" + SAME]
 )

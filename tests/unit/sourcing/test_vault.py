@@ -141,6 +141,29 @@ async def test_a_box_fits_its_own_place_only(field: str) -> None:
     assert caught.value.type == "Registered"
 
 
+@pytest.mark.parametrize("customer", ["bob", 7, None])
+@pytest.mark.parametrize("box", [{}, {"subject": "note"}, {"subject": "nothing"}])
+async def test_a_box_fits_an_event_about_its_subject_only(customer: object, box: Fields) -> None:
+    vault = Vault(MemoryKeys())
+    data = (await stored(vault, ANN)).decode(Fields)
+    data |= {"customer": customer, "note": "ann", "address": None}
+    data["email"] |= box
+    envelope = new_envelope("a", Raw(json.encode(data)), source="/test", type="Registered")
+    with pytest.raises(DecodeError, match="email"):
+        await vault.unseal([envelope])
+
+
+async def test_the_subject_is_written_though_it_is_a_default() -> None:
+    @personal("customer")
+    class Guest(Struct, omit_defaults=True):
+        city: str
+        customer: str = "guest"
+
+    vault = Vault(MemoryKeys())
+    [opened] = await vault.unseal([await stored(vault, Guest("Ulm"))])
+    assert EventTypes([Guest]).read(opened) == Guest("Ulm", "guest")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -188,6 +211,35 @@ def test_what_is_marked_must_be_there(subject: str, fields: list[str] | None) ->
 
     with pytest.raises(ConfigError):
         personal(subject, fields=fields)(Fresh)
+
+
+async def test_what_a_subclass_adds_is_sealed_unless_fields_were_named() -> None:
+    @personal("customer")
+    class All(Struct):
+        customer: str
+        city: str
+
+    class More(All):
+        phone: str
+
+    @personal("customer", fields=["city"])
+    class Named(All):
+        phone: str
+
+    vault = Vault(MemoryKeys())
+    data = (await stored(vault, More("ann", "Ulm", "0731"))).decode(Fields)
+    assert isinstance(data["phone"], dict)
+    data = (await stored(vault, Named("ann", "Ulm", "0731"))).decode(Fields)
+    assert (data["phone"], type(data["city"])) == ("0731", dict)
+
+
+def test_a_payload_without_names_cannot_be_sealed() -> None:
+    class Row(Struct, array_like=True):
+        customer: str
+        city: str
+
+    with pytest.raises(ConfigError, match="array_like"):
+        personal("customer")(Row)
 
 
 def test_only_classes_with_fields_are_marked() -> None:
