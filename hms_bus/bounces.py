@@ -68,3 +68,13 @@ def returned(request: Envelope, error: BusError, *, source: str) -> Envelope:
         hops=request.hops,
         data=body,
     )
+
+
+def text_of(error: BaseException) -> str:
+    """Return the class name of an exception and its text, if it has one."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the text of a user's error is a user's code
+        return name
+    return f"{name}: {text}" if text else name

@@ -59,7 +59,18 @@ DecodeReason = Literal[
 ]
 """Why an input was refused, the same words in every language (spec/envelope.md)."""
 
-Action = Literal["publish", "subscribe", "append", "read", "status", "verify", "stop"]
+Action = Literal[
+    "publish",
+    "subscribe",
+    "append",
+    "read",
+    "consume",
+    "forget",
+    "redrive",
+    "status",
+    "verify",
+    "stop",
+]
 """What takes a right at a hub."""
 
 
@@ -225,7 +236,8 @@ class UnauthenticatedError(RefusedError):
 class DeniedError(RefusedError):
     """The client with the token `name` has no right to do `action` on `topic`, a topic or pattern.
 
-    `topic` is `None` for what concerns no single topic, `name` where it is not known.
+    `topic` is `None` for what concerns no single topic, and the name of a durable for what is done
+    to one (`consume`, `forget`, `redrive`); `name` is `None` where it is not known.
     """
 
     code = "PERMISSION_DENIED"
@@ -257,6 +269,8 @@ def _described(action: Action, topic: str | None) -> str:
             return f"read {topic!r} from the log: that takes the right to subscribe to it"
         case "append":
             return f"append to the log on {topic!r}"
+        case "consume" | "forget" | "redrive":
+            return f"{action} the durable {topic!r}: that takes its name in the token's `durable`"
         case _:
             return f"{action} to {topic!r}"
 

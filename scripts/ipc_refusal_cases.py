@@ -350,6 +350,8 @@ def _settlements(before: bytes) -> Iterator[Row]:
     for name, code, reason in (("code", b"\xff", b""), ("reason", b"", b"\xed\xa0\x80")):
         content = known + number(len(code), 2) + code + number(len(reason), 2) + reason
         yield f"{name}-no-utf-8", "Texts are UTF-8.", "SETTLE", content
+    many = before[:8] + 1025 * (before[8:] + b"\1" + number(0, 8) + texts)
+    yield "1025-entries", "At most 1,024.", "SETTLE", many
     yield "long-code", "Longer than the frame.", "SETTLE", known + number(9, 2) + nothing
     yield "long-reason", "Longer than the frame.", "SETTLE", known + nothing + number(9, 2)
 

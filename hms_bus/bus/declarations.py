@@ -11,11 +11,11 @@ from hms_bus.bus.injection import Signature, read_signature
 from hms_bus.bus.mailbox import check_overflow
 from hms_bus.bus.middleware import Middleware
 from hms_bus.bus.redelivery import AckMode, Backoff, Redelivery
-from hms_bus.bus.schedules import SCHEDULER
 from hms_bus.bus.subscription import Options
 from hms_bus.durations import Duration, Moment, parse_duration, parse_moment
 from hms_bus.errors import ConfigError, UsageError
 from hms_bus.logrules import check_durable
+from hms_bus.schedules import SCHEDULER
 from hms_bus.topics import Pattern, parse_pattern
 
 SERVICE_GROUP = "q"
@@ -146,6 +146,9 @@ def make_durable(
     ack = settings.get("ack", "after")
     if ack not in {"after", "manual"}:
         raise ConfigError(f"ack is {ack!r}: 'after' the handler, or 'manual'")
+    backoff = settings.get("backoff", Backoff())
+    if not isinstance(backoff, Backoff):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"backoff is {backoff!r}: give Backoff(first_s=1, factor=2, max_s=60)")
     start = settings.get("start", "beginning")
     at_position = isinstance(start, int) or start in {"beginning", "end"}
     plain: Any = "beginning" if not at_position else start
@@ -160,4 +163,4 @@ def make_durable(
         max_unacked=settings.get("max_unacked", 1000),
     )
     check_durable(durable)
-    return durable, Redelivery(ack=ack, backoff=settings.get("backoff", Backoff()).check())
+    return durable, Redelivery(ack=ack, backoff=backoff.check())

@@ -3,7 +3,8 @@
 Reads from the log only. Nothing is fetched that has no place: what is fetched and not settled
 counts against `max_unacked` and its ack wait runs. How much is fetched ahead follows the handlers:
 one message per lane while they are slow, so that other consumers get their share, and up to
-`max_queue` while they are quick.
+`max_queue` while they are quick. What no lane begins, since the handlers hang or the subscription
+ends, is handed back at once.
 """
 
 import asyncio
@@ -13,22 +14,18 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol
 
-from hms_bus.abc import Consumer, ConsumingLog, Delivery, Durable, Settlement
+from hms_bus.abc import Consumer, ConsumingLog, Delivery, Durable, Outcome, Settlement
+from hms_bus.bounces import text_of
 from hms_bus.bus import context
 from hms_bus.bus.mailbox import Item
 from hms_bus.bus.message import Message
 from hms_bus.bus.middleware import Handler
-from hms_bus.bus.protocol import text_of
 from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.bus.subscription import Keeper, Options, is_cancelled
-from hms_bus.errors import (
-    BusError,
-    EnvironmentFailure,
-    QueueFullError,
-    StateError,
-)
-from hms_bus.topics import Pattern
+from hms_bus.config import BusConfig
+from hms_bus.errors import BusError, EnvironmentFailure, QueueFullError, StateError
+from hms_bus.topics import Pattern, overlaps, parse_pattern
 
 logger = logging.getLogger("hms_bus")
 
@@ -47,10 +44,16 @@ _PAUSE_S = 1.0
 class DurableKeeper(Keeper, Protocol):
     """The open bus, as far as durable subscriptions need it."""
 
+    config: BusConfig
+
     def on_delivery_failed(
-        self, subscription: "DurableSubscription", error: BaseException, message: Message
+        self,
+        subscription: "DurableSubscription",
+        error: BaseException,
+        message: Message,
+        what_follows: str,
     ) -> None:
-        """A handler has raised `error`."""
+        """A handler has raised `error`; what follows is what becomes of the message, in words."""
         ...
 
 
@@ -84,8 +87,11 @@ class DurableSubscription:
         """What was fetched, and when on the loop's clock its ack wait began."""
         self._outcomes: list[Settlement] = []
         self._settling = False
+        self._is_stopped = False
         self._in_progress = 0
         self._fetched_at = 0.0
+        self._moved_at = 0.0
+        """When a lane has last begun something after it was idle, or finished something."""
         self._lanes: list[asyncio.Task[None]] = []
         self._takers: deque[asyncio.Future[None]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,7 +104,20 @@ class DurableSubscription:
 
     async def open(self, log: ConsumingLog) -> None:
         """Take part in the durable. Raises what `hms_bus.abc.ConsumingLog.consume` does."""
+        self._warn_of_what_is_not_logged()
         self._consumer = await self._scope.enter_async_context(log.consume(self._durable))
+
+    def _warn_of_what_is_not_logged(self) -> None:
+        tokens, logged = self.pattern.tokens, self._keeper.config.logged
+        if tokens[0].startswith("$"):  # what the log writes itself, dead letters say
+            return
+        if not any(overlaps(tokens, parse_pattern(each).tokens) for each in logged):
+            logger.warning(
+                "%s: the bus logs no topic that this selects, so only what others append to the "
+                "log will come: add the pattern to logged=%r",
+                self.title,
+                list(logged),
+            )
 
     def begin(self) -> None:
         """Begin to fetch and handle; once, after `open`."""
@@ -113,12 +132,12 @@ class DurableSubscription:
             self._tasks.append(task)
 
     async def stop(self) -> None:
-        """Fetch nothing more, and let go of what was not begun: the log gives it to others."""
-        self._queue.clear()
-        if self._tasks:
+        """Fetch and begin nothing more; the log gives what was not begun to others, at once."""
+        self._is_stopped = True
+        if self._tasks:  # else the fetch that is under way would get the same again
             self._tasks[0].cancel()
             await asyncio.wait(self._tasks[:1])
-        self._queue.clear()  # what came with its last step
+        self._hand_back()
         self._note_change()
 
     async def drained(self) -> None:
@@ -128,7 +147,7 @@ class DurableSubscription:
             await self._changed.wait()
 
     async def close(self) -> list[Item]:
-        """End at once, cancelling handlers: what they were handling is handed back."""
+        """End at once, cancelling handlers: what they were handling is tried again."""
         await self.stop()
         for lane in self._lanes:
             lane.cancel()
@@ -206,6 +225,8 @@ class DurableSubscription:
         self._adapt()
         loop = self._keeper.loop
         self._fetched_at = now = loop.time()
+        if self._in_progress < self.options.concurrency:
+            self._moved_at = now
         self._queue.extend((delivery, now) for delivery in deliveries)
         needed = min(len(deliveries), self.options.concurrency)
         while self._takers and needed:
@@ -231,13 +252,24 @@ class DurableSubscription:
             self._ahead = max(self._ahead // 2, min(self.options.concurrency, self._most))
 
     async def _extend_all(self, consumer: Consumer) -> None:
-        """Keep the ack wait of what is only queued from running out."""
+        """Keep the ack wait of what is only queued from running out, while the lanes get on.
+
+        While all of them hang, it is for others, and only as much is fetched as they can begin.
+        """
         while True:
             await asyncio.sleep(self._durable.ack_wait_s / 3)
-            waiting = [_in_progress(delivery) for delivery, _ in self._queue]
-            if waiting:
+            if self._hangs:
+                self._ahead = min(self.options.concurrency, self._most)
+                self._hand_back()
+            elif waiting := [_said(delivery, "progress") for delivery, _ in self._queue]:
                 with suppress(BusError):
                     await consumer.settle(waiting)
+
+    @property
+    def _hangs(self) -> bool:
+        """Whether no lane is free, and none has got on within the last ack wait."""
+        still_s = self._keeper.loop.time() - self._moved_at
+        return self._in_progress >= self.options.concurrency and still_s > self._durable.ack_wait_s
 
     # -- handling ------------------------------------------------------------------------------
 
@@ -247,7 +279,7 @@ class DurableSubscription:
             context.lane.set(task)
         context.deadline.set(None)
         burst = 0
-        while True:
+        while not self._is_stopped:  # a handler may end well though it is cancelled
             if not queue:
                 self._note_change()
                 taker = loop.create_future()
@@ -260,13 +292,14 @@ class DurableSubscription:
             began = loop.time()
             if began - fetched_at > self._durable.ack_wait_s / 10:
                 # The handler shall have the whole of its ack wait.
-                self._outcomes.append(_in_progress(delivery))
+                self._outcomes.append(_said(delivery, "progress"))
                 self._has_outcomes.set()
             try:
                 await self._handle(delivery)
             finally:
                 self._in_progress -= 1
-                self.counters.busy_ns += int((loop.time() - began) * 1e9)
+                self._moved_at = now = loop.time()
+                self.counters.busy_ns += int((now - began) * 1e9)
                 if len(queue) * 2 <= self._ahead:
                     self._note_change()
             burst += 1
@@ -301,25 +334,56 @@ class DurableSubscription:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise error
         if is_cancelled(error):
+            self._cancelled(message)
             raise error
         self.counters.failed += 1
+        what_follows = "was settled by hand"
         if not message.is_settled:
-            will_never = _will_never_succeed(error)
-            self._note(
-                message,
-                "term" if will_never else "nak",
-                delay_s=0.0 if will_never else self._redelivery.backoff.delay_s(message.attempt),
-                code=error.code if isinstance(error, BusError) else "UNKNOWN",
-                reason=text_of(error),
-            )
+            what_follows = self._try_again(error, message)
         try:
-            self._keeper.on_delivery_failed(self, error, message)
+            self._keeper.on_delivery_failed(self, error, message, what_follows)
         except Exception as failure:  # noqa: BLE001 - a log handler is the user's code, too
             self._keeper.loop.call_exception_handler(
                 {"message": f"reporting an error of {self.name} failed", "exception": failure}
             )
 
+    def _try_again(self, error: BaseException, message: Message) -> str:
+        """Let a message come again that could not be handled, if it may; return what follows."""
+        code = error.code if isinstance(error, BusError) else "UNKNOWN"
+        if _will_never_succeed(error):
+            self._note(message, "term", code=code, reason=text_of(error))
+            return "becomes a dead letter, since trying again would not help"
+        delay_s = self._redelivery.backoff.delay_s(message.attempt)
+        self._note(message, "nak", delay_s=delay_s, code=code, reason=text_of(error))
+        most = self._durable.max_deliveries
+        if most is not None and message.attempt >= most:
+            return "becomes a dead letter, since this was the last attempt"
+        return f"comes again in {delay_s:.3g} s"
+
+    def _cancelled(self, message: Message) -> None:
+        """Let the attempt count, for it may have had effects, unless it was the last one.
+
+        Who ends a bus makes no dead letter: then the same attempt is made again.
+        """
+        if message.is_settled:
+            return
+        most = self._durable.max_deliveries
+        is_last = most is not None and message.attempt >= most
+        self._note(
+            message,
+            "defer" if is_last else "nak",
+            code="CANCELLED",
+            reason="the handler was cancelled, since its bus was closed",
+        )
+
     # -- settling ------------------------------------------------------------------------------
+
+    def _hand_back(self) -> None:
+        """Let the settler tell the log that what is queued was not begun: others get it at once."""
+        if self._queue:
+            self._outcomes += [_said(delivery, "defer") for delivery, _ in self._queue]
+            self._queue.clear()
+            self._has_outcomes.set()
 
     def _note(self, message: Message, outcome: Any, **how: Any) -> None:
         """Let the settler tell the log what became of a message."""
@@ -361,10 +425,8 @@ class DurableSubscription:
         self._changed.set()
 
 
-def _in_progress(delivery: Delivery) -> Settlement:
-    return Settlement(
-        position=delivery.record.position, attempt=delivery.attempt, outcome="progress"
-    )
+def _said(delivery: Delivery, outcome: Outcome) -> Settlement:
+    return Settlement(position=delivery.record.position, attempt=delivery.attempt, outcome=outcome)
 
 
 def _will_never_succeed(error: BaseException) -> bool:

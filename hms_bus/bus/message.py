@@ -111,11 +111,14 @@ class Message:
         return self.attempt > 1
 
     async def ack(self) -> None:
-        """Say that it is handled; kept for good when this returns.
+        """Say that it is handled; that is kept for good when this returns.
 
         This and the next three are for messages of a durable subscription, others raise
         `UnsupportedError`. Who settles a message by hand decides: what its handler raises
         afterwards is reported only. Raise `LogError`, `StateError` for one that is settled.
+
+        None of the four says anything any more once the message was delivered again, since its ack
+        wait was over: they return, change nothing, and the newer attempt decides.
         """
         await self._settle_as("ack")
 
@@ -132,7 +135,7 @@ class Message:
         await self._settle_as("term", reason=reason, code=code)
 
     async def progress(self) -> None:
-        """Say that it is still being handled: its ack wait begins anew."""
+        """Say that it is still being handled: its ack wait begins anew, unless it is over."""
         await self._settle_as("progress")
 
     async def _settle_as(self, outcome: Outcome, **how: Any) -> None:

@@ -9,7 +9,7 @@ import traceback
 
 import msgspec
 
-from hms_bus.bounces import NO_RESPONDERS, ErrorBody
+from hms_bus.bounces import NO_RESPONDERS, ErrorBody, text_of
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
     STATUS_CODES,
@@ -63,16 +63,6 @@ def error_body(error: BaseException, *, expose_traceback: bool) -> ErrorBody:
             traceback=trace,
         )
     return ErrorBody(code="UNKNOWN", message=text_of(error), traceback=trace)
-
-
-def text_of(error: BaseException) -> str:
-    """Return the class name of an exception and its text, if it has one."""
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the text of a user's error is a user's code
-        return name
-    return f"{name}: {text}" if text else name
 
 
 def error_of(reply: Envelope, topic: str) -> RemoteError | NoRespondersError:

@@ -36,7 +36,7 @@ class Backoff(Struct, frozen=True, kw_only=True):
         try:
             wait_s = min(self.first_s * self.factor ** (attempt - 1), self.max_s)
         except OverflowError:
-            wait_s = self.max_s
+            wait_s = self.max_s if self.first_s else 0.0
         return wait_s * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - no secret
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from hms_bus.abc import ConsumingLog, Durable, EventLog, Expect, Receipt, Sink, Unsubscribe
+from hms_bus.bounces import text_of
 from hms_bus.bus import context, protocol
 from hms_bus.bus.background import Background, Emits
 from hms_bus.bus.calling import caller_of, handler_of
@@ -29,7 +30,6 @@ from hms_bus.bus.publishing import Publisher
 from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.replying import ReplySender
 from hms_bus.bus.routing import MAX_CACHED_TOPICS, Link, Router
-from hms_bus.bus.schedules import Scheduler, load_zone, make_schedule, schedule_record
 from hms_bus.bus.serving import Service
 from hms_bus.bus.stats import BusStats
 from hms_bus.bus.streams import MessageStream
@@ -45,6 +45,7 @@ from hms_bus.errors import (
     UsageError,
 )
 from hms_bus.logrules import keeps_durables
+from hms_bus.schedules import Scheduler, load_zone, make_schedule, schedule_record
 from hms_bus.topics import Pattern, check_topic
 
 logger = logging.getLogger("hms_bus")
@@ -250,12 +251,18 @@ class Runtime:
         task = self.loop.create_task(self.open_handler(declaration))
         self.opening.add(task)
         self.quick.clear()
-        task.add_done_callback(self._opened)
+        task.add_done_callback(partial(self._opened, declaration))
 
-    def _opened(self, task: asyncio.Task[Handling]) -> None:
+    def _opened(self, declaration: Declaration, task: asyncio.Task[Handling]) -> None:
         self.opening.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a subscription could not be opened: %s", error, exc_info=error)
+            logger.error(
+                "%s (%s) could not be subscribed and gets nothing: %s",
+                declaration.pattern.text,
+                declaration.signature.name,
+                error,
+                exc_info=None if isinstance(error, BusError) else error,
+            )
 
     async def open_handler(self, declaration: Declaration) -> Handling:
         """Subscribe a handler on every link that its pattern can be reached by, or to the log."""
@@ -445,7 +452,7 @@ class Runtime:
             envelope.topic,
             envelope.id,
             envelope.source,
-            protocol.text_of(error),
+            text_of(error),
             exc_info=None if isinstance(error, BusError) else error,
         )
         self._tell_hooks(
@@ -453,17 +460,22 @@ class Runtime:
         )
 
     def on_delivery_failed(
-        self, subscription: DurableSubscription, error: BaseException, message: Message
+        self,
+        subscription: DurableSubscription,
+        error: BaseException,
+        message: Message,
+        what_follows: str,
     ) -> None:
         """Log what the handler of a durable raised, and tell the hooks."""
         logger.error(
-            "handler %s failed on %s (position %s, attempt %d, id %s): %s",
+            "handler %s failed on %s (position %s, attempt %d, id %s), which %s: %s",
             subscription.name,
             message.topic,
             message.position,
             message.attempt,
             message.id,
-            protocol.text_of(error),
+            what_follows,
+            text_of(error),
             exc_info=None if isinstance(error, BusError) else error,
         )
         self._tell_hooks(error, message)

@@ -24,6 +24,7 @@ COMMANDS = {
     "bisect": ("hms_bus.cli.analysis.bisect:bisect", "Find the record that breaks an invariant."),
     "durable": ("hms_bus.cli.durable:durable", "Look at durable subscriptions, remove them."),
     "dlq": ("hms_bus.cli.dlq:dlq", "Look at dead letters, deliver them again."),
+    "schedule": ("hms_bus.cli.schedule:schedule", "Look at what is sent later, end it."),
     "conformance": ("hms_bus.cli.conformance:conformance", "Check a bus against the semantics."),
     "bench": ("hms_bus.cli.bench:bench", "Measure this installation."),
     "completion": ("hms_bus.cli.completion:completion", "Print a shell's completion script."),

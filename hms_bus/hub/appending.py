@@ -11,12 +11,13 @@ from hms_bus.abc import Expect, Receipt
 from hms_bus.envelope import Envelope
 from hms_bus.errors import DecodeError, FrameError
 from hms_bus.hub.delivery import Parcel
-from hms_bus.hub.seams import Client
+from hms_bus.hub.seams import Sender
 from hms_bus.hub.subscriptions import Wait
 from hms_bus.hub.switchboard import Switchboard
 from hms_bus.ipc import frames
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Failure
+from hms_bus.schedules import Schedule, is_schedule
 
 _DECODED_BYTES = 1024
 """About what a decoded envelope takes besides its document."""
@@ -28,12 +29,13 @@ class Appending(Struct, frozen=True, kw_only=True, eq=False):
     `blocks` are the messages, one envelope each; `size` is about what all of it takes, in bytes.
     """
 
-    peer: Client
+    peer: Sender
     call: int
     expect: Expect
     envelopes: list[Envelope]
     blocks: list[bytes]
     size: int
+    has_schedule: bool
 
     def fail(self, failure: Failure) -> None:
         """Answer that it has come to nothing."""
@@ -68,7 +70,7 @@ class Appending(Struct, frozen=True, kw_only=True, eq=False):
             self.peer.add_receipt(self.call, receipt.position or 0, flags)
 
 
-def read_append(peer: Client, content: bytes, switchboard: Switchboard) -> Appending | None:
+def read_append(peer: Sender, content: bytes, switchboard: Switchboard) -> Appending | None:
     """Read an APPEND, or answer why nothing of it can be appended. Raises `FrameError`.
 
     What is committed will be delivered, therefore its addresses are looked at here already.
@@ -90,10 +92,11 @@ def read_append(peer: Client, content: bytes, switchboard: Switchboard) -> Appen
         envelopes=envelopes,
         blocks=singles,
         size=len(content) + _DECODED_BYTES * len(envelopes),
+        has_schedule=any(map(_is_to_system, blocks)) and any(map(is_schedule, envelopes)),
     )
 
 
-def _check_addresses(peer: Client, block: bytes, switchboard: Switchboard) -> Failure | None:
+def _check_addresses(peer: Sender, block: bytes, switchboard: Switchboard) -> Failure | None:
     found = frames.read_messages(block, 0)
     known = switchboard.routes.known
     try:
@@ -106,7 +109,7 @@ def _check_addresses(peer: Client, block: bytes, switchboard: Switchboard) -> Fa
 
 
 def _read_block(
-    peer: Client, block: bytes, envelopes: list[Envelope], singles: list[bytes]
+    peer: Sender, block: bytes, envelopes: list[Envelope], singles: list[bytes]
 ) -> Failure | None:
     """Add the envelopes of messages, and each as messages of its own; or return what is wrong."""
     found = frames.read_messages(block, 0)
@@ -121,6 +124,8 @@ def _read_block(
             return Failure(code="INVALID_ARGUMENT", message=text, reason="bad-envelope")
         if not peer.may_append(address, envelope.topic):
             return peer.deny_append(envelope.topic)
+        if address.startswith("$") and (unsaid := _check_schedule(peer, envelope)) is not None:
+            return unsaid
         envelopes.append(envelope)
         singles.append(
             block
@@ -128,3 +133,19 @@ def _read_block(
             else frames.messages(found.address, found.reply_to, [document])
         )
     return None
+
+
+def _is_to_system(block: bytes) -> bool:
+    """Whether messages go to an address that begins with `$`."""
+    return block.startswith(b"$", 4)
+
+
+def _check_schedule(peer: Sender, envelope: Envelope) -> Failure | None:
+    """Refuse to keep for later what the client may not send: the hub will send it."""
+    if not is_schedule(envelope):
+        return None
+    try:
+        topic = envelope.decode(Schedule).message().topic
+    except DecodeError:
+        return None  # who runs the schedules makes it a dead letter
+    return None if peer.may_append(topic, topic) else peer.deny_append(topic)

@@ -35,6 +35,8 @@ _MOST = 1024
 class Consuming:
     """A consumer from its CONSUME to its RELEASE, or to the end of its client's connection.
 
+    What was not sent yet when it ends is not sent any more.
+
     `call` is that of the CONSUME; `on_end` is called before the last answer. A client that has gone
     may be alive and at work: what its consumers hold is not handed back, it is delivered again once
     the ack wait is over.
@@ -67,8 +69,8 @@ class Consuming:
         self._fetching: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
         self._piece = _FIRST_PIECE
-        self._frames: deque[tuple[bytes, int]] = deque()
-        """What is to be sent, and how many deliveries each frame holds."""
+        self._frames: deque[tuple[int, bytes, int]] = deque()
+        """What is to be sent: of which FETCH, the frame, and how many deliveries it holds."""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class Consuming:
 
     def _end(self, failure: Failure | None = None) -> None:
         self._on_end()
+        self._withdraw()
         if not self._was_entered:
             self._answer(self._call, failure)
             failure = None
@@ -114,8 +117,15 @@ class Consuming:
     def leave(self) -> None:
         """End it for a client that has gone."""
         self._let_go(hands_back=False)
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Send nothing of what waits; the FETCHs that it was for are answered without it."""
+        calls = dict.fromkeys(call for call, _, _ in self._frames)
         while self._frames:
             self._take_frame()
+        for call in calls:
+            self._send(durables.deliveries(call, ()))
 
     def _let_go(self, *, hands_back: bool) -> None:
         self.stop()
@@ -229,7 +239,7 @@ class Consuming:
         if not self._peer.is_open:
             return
         data = durables.deliveries(call, entries, more=more)
-        self._frames.append((data, len(entries)))
+        self._frames.append((call, data, len(entries)))
         self._peer.note_held(self, len(data), len(entries))
 
     # -- sending: contract `hms_bus.hub.seams.Pumped` --------------------------------------------
@@ -248,7 +258,7 @@ class Consuming:
             self._send(data)
 
     def _take_frame(self) -> tuple[bytes, int]:
-        data, count = self._frames.popleft()
+        _, data, count = self._frames.popleft()
         self._peer.note_released(self, len(data), count)
         return data, count
 

@@ -4,7 +4,7 @@ from itertools import count as counting
 
 from hms_bus.errors import FrameError
 from hms_bus.hub.routes import Route
-from hms_bus.hub.seams import Client
+from hms_bus.hub.seams import Client, Sender
 from hms_bus.hub.subscriptions import Group, Subscription, Wait
 from hms_bus.ipc import frames
 from hms_bus.ipc.frames import Messages
@@ -20,7 +20,7 @@ class Parcel:
     __slots__ = ("asker", "block", "count", "found", "reply_to", "sender", "wait")
 
     def __init__(
-        self, sender: Client, content: bytes, at: int, found: Messages, wait: Wait | None
+        self, sender: Sender, content: bytes, at: int, found: Messages, wait: Wait | None
     ) -> None:
         """Take the messages that were found at `at` of a frame."""
         self.sender = sender

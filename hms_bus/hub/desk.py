@@ -16,6 +16,7 @@ from hms_bus.hub.peer import Peer
 from hms_bus.hub.reads import CODECS
 from hms_bus.hub.refusals import Refusal, What
 from hms_bus.hub.rights import EVERYTHING, authenticate
+from hms_bus.hub.schedules import Schedules
 from hms_bus.hub.settings import HubSettings
 from hms_bus.hub.switchboard import Switchboard
 from hms_bus.ids import stamp
@@ -32,6 +33,7 @@ from hms_bus.ipc.session import (
     Welcome,
     agree,
 )
+from hms_bus.logrules import keeps_durables
 
 logger = logging.getLogger("hms_bus.hub")
 
@@ -64,6 +66,8 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.switchboard = Switchboard(max_window=limits.max_window, max_bytes=limits.max_bytes)
         self.journal = Journal(self.switchboard)
+        self._schedules = Schedules(self.journal)
+        self._runs_schedules = False
         self.limits = Limits(
             max_frame=limits.max_frame,
             max_subscriptions=limits.max_subscriptions,
@@ -214,7 +218,7 @@ class Desk:
                 text = "a client with a token opens no log here: start the hub with --log"
                 return Failure(code="FAILED_PRECONDITION", message=text, reason="no-log")
             try:
-                await self.journal.open(hello.log)
+                await self.open_log(hello.log)
             except BusError as error:
                 return to_failure(error)
         try:
@@ -231,6 +235,17 @@ class Desk:
             reason="other-log",
             details={"hub": self.journal.url, "client": hello.log},
         )
+
+    async def open_log(self, url: str) -> None:
+        """Open the log at `url`, unless there is one, and run its schedules.
+
+        Raises what its opener raises.
+        """
+        await self.journal.open(url)
+        log = self.journal.log
+        if keeps_durables(log) and not self._runs_schedules:
+            self._runs_schedules = True
+            self.begin(self._schedules.run(log))
 
     @staticmethod
     def _may_choose_log(peer: Peer) -> bool:

@@ -11,7 +11,6 @@ from hms_bus.hub.desk import Desk
 from hms_bus.hub.journal import NO_LOG
 from hms_bus.hub.peer import Peer
 from hms_bus.hub.reads import codec_of
-from hms_bus.hub.rights import EVERYTHING
 from hms_bus.ipc import durables
 from hms_bus.ipc.durables import Consume, parts_of
 from hms_bus.ipc.failures import to_failure
@@ -74,7 +73,9 @@ class Durables:
             pattern = parse_pattern(wanted.pattern)
         except TopicError as error:
             return to_failure(error)
-        if peer.rights is None or not peer.rights.may_read(pattern):
+        if peer.rights is None or not peer.rights.may_use(wanted.name):
+            return self._desk.deny(peer, "consume", wanted.name)
+        if not peer.rights.may_read(pattern):
             return self._desk.deny(peer, "read", wanted.pattern)
         return None
 
@@ -153,15 +154,10 @@ class Durables:
         starts = range(0, len(entries) or 1, _DURABLES_IN_ANSWER)
         return [{"durables": entries[at : at + _DURABLES_IN_ANSWER]} for at in starts]
 
-    async def change(self, peer: Peer, log: EventLog, ask: Ask) -> dict[str, Any]:
-        """Do what `forget` or `redrive` asks for. Raises `DeniedError`, and what the log raises."""
+    async def change(self, log: EventLog, ask: Ask) -> dict[str, Any]:
+        """Do what `forget` or `redrive` asks for. Raises what the log raises."""
         consuming = self._consuming(log)
         name = ask.name or ""
-        for info in await consuming.durables():
-            if info.durable.name == name and not _may_read(peer, info.durable.pattern):
-                error = (peer.rights or EVERYTHING).denied("read", info.durable.pattern)
-                self._desk.audit(peer, "denied", info.durable.pattern, str(error))
-                raise error
         if ask.op == "forget":
             await consuming.forget(name)
         else:

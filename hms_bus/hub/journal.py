@@ -6,7 +6,7 @@ came, and delivered after the commit in the order of positions.
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 
@@ -15,12 +15,13 @@ from hms_bus.abc import EventLog, Receipt, Selector
 from hms_bus.errors import BusError, DecodeError, FrameError, UsageError
 from hms_bus.hub.appending import Appending, read_append
 from hms_bus.hub.failing import failure_of
-from hms_bus.hub.seams import Client
+from hms_bus.hub.seams import Sender
 from hms_bus.hub.switchboard import Switchboard
 from hms_bus.ids import stamp
 from hms_bus.ipc import frames
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Failure, LogInfo
+from hms_bus.logrules import keeps_durables
 
 _MAX_TOGETHER = 1000
 """Envelopes that one commit takes at most, unless an APPEND alone has more."""
@@ -48,9 +49,11 @@ class Journal:
         self._tasks: set[asyncio.Task[None]] = set()
         self._long: asyncio.Task[None] | None = None
         """What is so long, or tried again, that nothing may begin beside it."""
-        self._held: dict[Client, int] = {}
+        self._held: dict[Sender, int] = {}
         """What each client has under way, in bytes."""
         self._is_scheduled = False
+        self.on_schedule: Callable[[], None] = _nothing
+        """Called when a schedule was appended."""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -110,13 +113,14 @@ class Journal:
         """Return what clients are told of the log."""
         if self.log is None or self.url is None:
             return None
-        return LogInfo(
-            url=self.url, identity=self._identity, capabilities=sorted(self.log.capabilities)
-        )
+        capabilities = set(self.log.capabilities)
+        if keeps_durables(self.log):
+            capabilities.add("log-schedules")
+        return LogInfo(url=self.url, identity=self._identity, capabilities=sorted(capabilities))
 
     # -- appending -----------------------------------------------------------------------------
 
-    def append(self, peer: Client, content: bytes) -> None:
+    def append(self, peer: Sender, content: bytes) -> None:
         """Take an APPEND; it is answered once it is committed and delivered, or refused."""
         if self.log is None:
             call, *_ = frames.read_append(content)
@@ -208,6 +212,8 @@ class Journal:
             count = len(appending.envelopes)
             try:
                 appending.deliver(self._switchboard, receipts[at : at + count])
+                if appending.has_schedule:
+                    self.on_schedule()
             except Exception as error:  # noqa: BLE001 - of one APPEND
                 appending.fail(failure_of(error, "to deliver what was appended"))
             at += count
@@ -233,6 +239,10 @@ class Journal:
 
     def _most_uncommitted(self) -> int:
         return _FEW_UNCOMMITTED if self._switchboard.is_overfull else _MAX_UNCOMMITTED
+
+
+def _nothing() -> None:
+    pass
 
 
 _OF_ONE = (DecodeError, UsageError)

@@ -66,8 +66,9 @@ class Questions:
 
     def answer(self, peer: Peer, call: int, ask: Ask) -> None:
         """Answer an ASK."""
-        if (action := _missing_right(peer.rights, ask.op)) is not None:
-            peer.fail(call, self._desk.deny(peer, action, None))
+        if (action := _missing_right(peer.rights, ask)) is not None:
+            durable = ask.name if action in {"forget", "redrive"} else None
+            peer.fail(call, self._desk.deny(peer, action, durable))
             return
         match ask.op:
             case "status":
@@ -129,7 +130,7 @@ class Questions:
                     self._reply(peer, call, each, more=True)
                 return last
             case _:
-                return await self._durables.change(peer, log, ask)
+                return await self._durables.change(log, ask)
 
     async def _verify(self, log: EventLog, peer: Peer, call: int, ask: Ask) -> dict[str, Any]:
         def progress(done: int, total: int) -> None:
@@ -146,13 +147,16 @@ class Questions:
         }
 
 
-def _missing_right(rights: Rights | None, op: str) -> Action | None:
+def _missing_right(rights: Rights | None, ask: Ask) -> Action | None:
     """Return what a client without the right to ask this is told that it may not do."""
-    match op:
+    match op := ask.op:
         case "status" | "verify" | "stop" if rights is None or not rights.is_admin:
             return op
         case "head" if rights is None or not (rights.is_admin or rights.may_read(None)):
             return "read"
+        # Before it is looked for: who has no right learns not even whether it is there.
+        case "forget" | "redrive" if rights is None or not rights.may_use(ask.name or ""):
+            return op
         case _:
             return None
 

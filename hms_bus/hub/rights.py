@@ -39,13 +39,14 @@ class Rights:
     `name` is that of the token, `None` where the hub asks for none.
     """
 
-    __slots__ = ("_is_unlimited", "_subscribe", "_topics", "is_admin", "name")
+    __slots__ = ("_durables", "_is_unlimited", "_subscribe", "_topics", "is_admin", "name")
 
     def __init__(self, grant: Grant | None = None) -> None:
         self.name = None if grant is None else grant.name
         self.is_admin = grant is None or grant.is_admin
         self._is_unlimited = grant is None
         self._subscribe = () if grant is None else tuple(map(parse_pattern, grant.subscribe))
+        self._durables = () if grant is None else grant.durable
         # Hot path: a known topic costs one dict access.
         self._topics = TopicIndex[Pattern, bool](bool, max_cached=_MAX_CACHED)
         for pattern in () if grant is None else map(parse_pattern, grant.publish):
@@ -79,6 +80,18 @@ class Rights:
             return True
         wanted = _ALL_LOGGED if pattern is None else (pattern.tokens,)
         return all(_is_granted(self._subscribe, tokens) for tokens in wanted)
+
+    def may_use(self, durable: str) -> bool:
+        """Whether a durable of this name may be consumed, forgotten and redriven.
+
+        What it delivers takes the right to read besides. This one is apart from that: who consumes
+        takes deliveries from others, sets its limits, and says what became of its records.
+        """
+        return self._is_unlimited or any(
+            durable == granted
+            or (granted.endswith("*") and durable.startswith(granted.removesuffix("*")))
+            for granted in self._durables
+        )
 
     def may_append(self, address: str, topic: str) -> bool:
         """Whether an envelope with `topic` may be appended to the log and sent to `address`.

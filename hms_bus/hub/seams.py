@@ -1,4 +1,7 @@
-"""A client at the hub, as far as those who send to it need to know it; `Peer` is the real one."""
+"""Who sends at the hub, and a client as those who send to it need to know it.
+
+`Peer` is the real one, and `Schedules` sends for the hub itself.
+"""
 
 from typing import Protocol
 
@@ -18,28 +21,15 @@ class Pumped(Protocol):
         ...
 
 
-class Client(Protocol):
-    """One connected client. Counts are messages since it came."""
+class Sender(Protocol):
+    """Who sends messages and appends them: a client, or the hub itself."""
 
-    number: int
-    limits: Limits
-    codecs: list[str]
-    is_open: bool
     is_congested: bool
     """Whether it does not read what it was sent."""
-    max_queued_bytes: int
     queued_bytes: int
+    """Bytes that wait for it."""
     received: int
-    delivered: int
-    dropped: int
-    windows: dict[bytes, int]
-    """How many messages it may still publish to an address without asking."""
-    given: set[bytes]
-    """The reply addresses that it was given."""
-
-    def send(self, head: bytes, block: bytes) -> None:
-        """Write one frame whose length is not counted yet, soon."""
-        ...
+    """How many messages it has sent."""
 
     def send_frame(self, whole: bytes) -> None:
         """Write one frame, soon."""
@@ -51,6 +41,42 @@ class Client(Protocol):
 
     def fail(self, call: int, failure: Failure) -> None:
         """Answer a call with FAILED."""
+        ...
+
+    def hold_back(self, by: object) -> None:
+        """Take nothing more of it until whoever holds it back lets it go on."""
+        ...
+
+    def go_on(self, by: object) -> None:
+        """Go on, unless another one holds it back."""
+        ...
+
+    def may_append(self, address: str, topic: str) -> bool:
+        """Whether it may append an envelope with `topic` that goes to `address`."""
+        ...
+
+    def deny_append(self, topic: str) -> Failure:
+        """Record that the right to append is missing; return what the client is told."""
+        ...
+
+
+class Client(Sender, Protocol):
+    """One connected client. Counts are messages since it came."""
+
+    number: int
+    limits: Limits
+    codecs: list[str]
+    is_open: bool
+    max_queued_bytes: int
+    delivered: int
+    dropped: int
+    windows: dict[bytes, int]
+    """How many messages it may still publish to an address without asking."""
+    given: set[bytes]
+    """The reply addresses that it was given."""
+
+    def send(self, head: bytes, block: bytes) -> None:
+        """Write one frame whose length is not counted yet, soon."""
         ...
 
     def flush(self) -> None:
@@ -65,14 +91,6 @@ class Client(Protocol):
         """Count what waits no more; `size` in bytes."""
         ...
 
-    def hold_back(self, by: object) -> None:
-        """Read nothing more of this client until whoever holds it back lets it go on."""
-        ...
-
-    def go_on(self, by: object) -> None:
-        """Read again, unless another one holds it back."""
-        ...
-
     def fail_with(self, error: Exception) -> None:
         """End it for a bug of the hub."""
         ...
@@ -85,16 +103,8 @@ class Client(Protocol):
         """Whether it may send to an address that is a valid topic."""
         ...
 
-    def may_append(self, address: str, topic: str) -> bool:
-        """Whether it may append an envelope with `topic` that goes to `address`."""
-        ...
-
     def deny_publish(self, topic: str) -> Failure:
         """Record that the right to publish is missing; return what the client is told."""
-        ...
-
-    def deny_append(self, topic: str) -> Failure:
-        """Record that the right to append is missing; return what the client is told."""
         ...
 
     def end_read(self, call: int, last: bytes) -> None:

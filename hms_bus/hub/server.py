@@ -76,7 +76,7 @@ async def open_hub(
         stack.push_async_callback(desk.journal.close)
         stack.push_async_callback(desk.close)
         if settings.log is not None:
-            await desk.journal.open(settings.log)
+            await desk.open_log(settings.log)
         await listening.start()
         try:
             yield desk

@@ -26,9 +26,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from hms_bus.abc import Durable
 from hms_bus.config import check_log_url, check_values, read_toml
-from hms_bus.errors import ConfigError, TopicError
+from hms_bus.errors import ConfigError, TopicError, UsageError
 from hms_bus.ipc.places import find_place
+from hms_bus.logrules import check_durable
 from hms_bus.plugins import parse_address
 from hms_bus.topics import parse_pattern
 
@@ -74,13 +76,15 @@ class Grant(Struct, frozen=True, kw_only=True):
     """What the bearer of one token may do.
 
     `name` is for people, `sha256` the 32 bytes of the token's hash: the token itself is kept
-    nowhere. `publish` and `subscribe` are patterns.
+    nowhere. `publish` and `subscribe` are patterns, `durable` names of durables; one that ends with
+    `*` stands for all that begin so.
     """
 
     name: str
     sha256: bytes
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
+    durable: tuple[str, ...] = ()
     is_admin: bool = False
 
 
@@ -146,6 +150,7 @@ class _TokenKeys(Struct, frozen=True, kw_only=True):
     token: _Text
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    durable: tuple[str, ...]
     admin: bool
 
 
@@ -209,6 +214,7 @@ def _read_token(table: dict[str, Any], where: str, file: Path | None) -> Grant:
         sha256=_read_hash(values, where, file),
         publish=_check_patterns(values.get("publish", ()), f"{where}: publish"),
         subscribe=_check_patterns(values.get("subscribe", ()), f"{where}: subscribe"),
+        durable=_check_durables(values.get("durable", ()), f"{where}: durable"),
         is_admin=values.get("admin", False),
     )
 
@@ -256,3 +262,13 @@ def _check_patterns(patterns: Iterable[str], where: str) -> tuple[str, ...]:
         except TopicError as error:
             raise ConfigError(f"{where}: {error}") from error
     return tuple(patterns)
+
+
+def _check_durables(names: Iterable[str], where: str) -> tuple[str, ...]:
+    for name in names:
+        try:
+            if name != "*":
+                check_durable(Durable(name=name.removesuffix("*"), pattern=">"))
+        except (UsageError, TopicError) as error:
+            raise ConfigError(f"{where}: {error}") from error
+    return tuple(names)

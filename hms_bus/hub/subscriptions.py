@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from hms_bus.abc import Overflow
-from hms_bus.hub.seams import Client
+from hms_bus.hub.seams import Client, Sender
 from hms_bus.ipc import frames
 from hms_bus.ipc.frames import deliver_head
 from hms_bus.ipc.session import Failure
@@ -57,7 +57,7 @@ class Held:
 
     __slots__ = ("asker", "block", "count", "wait")
 
-    def __init__(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
+    def __init__(self, block: bytes, count: int, wait: Wait | None, asker: Sender | None) -> None:
         self.block = block
         self.count = count
         self.wait = wait
@@ -139,7 +139,7 @@ class Subscription:
         """Whether nothing more should be held here when the hub holds too much as it is."""
         return not self.is_ready and self.peer.queued_bytes > FAIR_SHARE_BYTES
 
-    def take(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
+    def take(self, block: bytes, count: int, wait: Wait | None, asker: Sender | None) -> None:
         """Send messages, or hold them, or drop what the policy says; `asker` waits for answers."""
         if self.is_ready:
             self.peer.send(self.head, block)
@@ -155,7 +155,7 @@ class Subscription:
         if self.is_limited:
             self.credit -= count
 
-    def hold(self, block: bytes, count: int, wait: Wait | None, asker: Client | None) -> None:
+    def hold(self, block: bytes, count: int, wait: Wait | None, asker: Sender | None) -> None:
         """Queue messages until the client has room for them."""
         held = Held(block, count, wait.add() if wait and self.is_limited else None, asker)
         peer = self.peer

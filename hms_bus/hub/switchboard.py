@@ -13,7 +13,7 @@ from hms_bus.errors import FrameError, TopicError
 from hms_bus.hub.callers import Callers
 from hms_bus.hub.delivery import Delivery, Parcel, no_room
 from hms_bus.hub.routes import Route, Routes
-from hms_bus.hub.seams import Client
+from hms_bus.hub.seams import Client, Sender
 from hms_bus.hub.subscriptions import FAIR_SHARE_BYTES, Held, Subscription, Wait
 from hms_bus.ipc import frames
 from hms_bus.ipc.frames import Messages
@@ -52,7 +52,7 @@ class Switchboard:
         self._max_window = max_window
         self._max_bytes = max_bytes
         self._dirty: list[Client] = []
-        self._held_back: dict[Client, set[Client]] = {}
+        self._held_back: dict[Sender, set[Sender]] = {}
         """Of whom nothing is read, by the client whose queue is full."""
         self._delivery = Delivery()
         self._callers = Callers(self.find)
@@ -138,7 +138,7 @@ class Switchboard:
         """Whether more is held for all clients together than should be."""
         return self.queued_bytes > self._max_bytes
 
-    def check_room(self, sender: Client, route: Route) -> None:
+    def check_room(self, sender: Sender, route: Route) -> None:
         """Read nothing more from who sends to a full queue, while the hub holds too much for all.
 
         But whom something is held for has to be heard: its credit is what makes room. And who
@@ -152,7 +152,7 @@ class Switchboard:
                 for peer in target.peers:
                     self._held_back.setdefault(peer, set()).add(sender)
 
-    def find_full(self, sender: Client, route: Route) -> Failure | None:
+    def find_full(self, sender: Sender, route: Route) -> Failure | None:
         """Return how who sends is refused, if it cannot be held back though there is no room."""
         if self.is_overfull and sender.queued_bytes:
             for target in route.limited:
@@ -160,7 +160,7 @@ class Switchboard:
                     return no_room(target.pattern.text)
         return None
 
-    def note_released(self, peer: Client, size: int) -> None:
+    def note_released(self, peer: Sender, size: int) -> None:
         """Count bytes that are held for `peer` no more; go on reading when there is room."""
         self.queued_bytes -= size
         if self._held_back:
@@ -170,7 +170,7 @@ class Switchboard:
             elif peer in self._held_back and peer.queued_bytes <= FAIR_SHARE_BYTES // 2:
                 self._let_go_on(peer)
 
-    def _let_go_on(self, peer: Client) -> None:
+    def _let_go_on(self, peer: Sender) -> None:
         """Read again from those who were held back for what is held for `peer`."""
         for sender in self._held_back.pop(peer, ()):
             sender.go_on(self)
@@ -216,7 +216,7 @@ class Switchboard:
         self._delivery.forget(subscription)
         self._callers.end(subscription)
 
-    def _return(self, asker: Client, held: Held) -> None:
+    def _return(self, asker: Sender, held: Held) -> None:
         """Give back a request that was held for who has gone."""
         if not self.find(frames.read_messages(held.block, 0).address).answers:
             self.counts.returned += held.count

@@ -32,6 +32,9 @@ _MAX_DELAY_NS: Final = 2**62
 
 _DEAD_IN_PART: Final = 1000
 
+MAX_SETTLED: Final = 1024
+"""Entries that a SETTLE has at most: 2 ms, in which the hub does nothing else."""
+
 MAX_TEXT: Final = 2**16 - 1
 """Bytes that the texts of a SETTLE have at most, each."""
 
@@ -215,7 +218,7 @@ def _text(text: str, most: int) -> bytes:
 
 
 def settle(call: int, consumer: int, entries: Iterable[bytes]) -> bytes:
-    """Return a SETTLE of entries that `settlement` has made."""
+    """Return a SETTLE of entries, `MAX_SETTLED` at most, that `settlement` has made."""
     return frames.call_frame(frames.SETTLE, call, frames.U32.pack(consumer), *entries)
 
 
@@ -272,6 +275,8 @@ def read_settle(content: bytes) -> tuple[int, int, Sequence[Settlement]]:
     settlements: list[Settlement] = []
     at, end = _CALL_AND_CONSUMER, len(content)
     while at < end:
+        if len(settlements) == MAX_SETTLED:
+            raise FrameError(f"a SETTLE settles more than {MAX_SETTLED} deliveries")
         settled, at = _read_settlement(content, at)
         settlements.append(settled)
     if not settlements:

@@ -14,6 +14,7 @@ from hms_bus.testing.conformance.probes import (
     equal,
     eventually,
     raises,
+    standstill,
     take,
     that,
     within,
@@ -296,6 +297,91 @@ async def a_bus_that_closes_leaves_the_rest_to_others(subject: Subject) -> None:
             left = [number for number in range(5) if number not in finished]
             expected = [(number, 1) for number in left]
             equal(await rest.reach(len(left)), expected, "left to the next bus")
+
+
+@check("log-durable", survives=ALL)
+async def who_stops_leaves_what_it_has_not_begun_at_once(subject: Subject) -> None:
+    """While its last handler finishes, others handle what was queued behind that, uncounted."""
+    topic, gate, seen = subject.topic("orders"), Gate(), Seen[tuple[int, int]]()
+    stopping, other = _listener(subject), _listener(subject)
+    name, begun, published = _name(subject), 20, 26
+
+    @stopping.subscribe(topic, durable=name, group="workers")
+    async def handle(order: Order) -> None:
+        if order.number == begun:
+            await gate.passing()
+
+    @other.subscribe(topic, durable=name, group="workers")
+    async def handle_rest(order: Order, message: Message) -> None:
+        seen.add((order.number, message.attempt))
+
+    async with subject.publisher() as sender:
+        for number in range(published):
+            await sender.publish(topic, Order(number))
+        async with stopping:
+            await gate.entered()
+            await standstill(lambda: stopping.stats().subscriptions[0].queued, "fetching")
+            async with other:
+                leaving = asyncio.create_task(stopping.unsubscribe(handle))
+                expected = [(number, 1) for number in range(begun + 1, published)]
+                equal(sorted(await seen.reach(len(expected))), expected, "handled by the other")
+                gate.open()
+                await within(leaving, "unsubscribing")
+                await _settled(other, subject)
+        equal(sorted(seen.items), expected, "handled by the other at last")
+
+
+@check("log-durable", survives=ALL)
+async def a_handler_that_hangs_keeps_nothing_from_others(subject: Subject) -> None:
+    """What is queued behind it comes to the others of its group, and in the end what it has."""
+    topic, gate, seen = subject.topic("orders"), Gate(), Seen[int]()
+    hanging, other = _listener(subject), _listener(subject)
+    name, begun, published = _name(subject), 20, 26
+
+    @hanging.subscribe(topic, durable=name, group="workers", ack_wait=0.3, max_deliveries=None)
+    async def handle(order: Order) -> None:
+        if order.number == begun:
+            await gate.passing()
+
+    @other.subscribe(topic, durable=name, group="workers", ack_wait=0.3, max_deliveries=None)
+    async def handle_rest(order: Order) -> None:
+        seen.add(order.number)
+
+    async with subject.publisher() as sender:
+        for number in range(published):
+            await sender.publish(topic, Order(number))
+        async with hanging:
+            await gate.entered()
+            await standstill(lambda: hanging.stats().subscriptions[0].queued, "fetching")
+            async with other:
+                rest = set(range(begun, published))
+                await eventually(lambda: rest <= set(seen.items), "handled by the other")
+                await _settled(other, subject)
+                gate.open()
+
+
+@check("log-durable", survives=ALL)
+async def a_handler_that_was_cancelled_has_made_an_attempt(subject: Subject) -> None:
+    """What a bus was closed in the midst of comes again, marked, but as no dead letter."""
+    topic, seen = subject.topic("orders"), Seen[tuple[int, bool]]()
+    async with subject.publisher() as sender:
+        await sender.publish(topic, Order(0))
+        for is_last in (False, False, False, True):
+            gate, listener = Gate(), subject.bus(log=subject.log_url, drain_timeout_s=0.01)
+            if is_last:
+                gate.open()
+
+            @listener.subscribe(topic, durable=_name(subject), max_deliveries=2)
+            async def handle(message: Message, gate: Gate = gate) -> None:
+                seen.add((message.attempt, message.redelivered))
+                await gate.passing()
+
+            async with listener:
+                await gate.entered()
+                if is_last:
+                    await _settled(listener, subject)
+                    equal(await _letters(listener, subject), [], "dead letters")
+    equal(seen.items, [(1, False), (2, True), (2, True), (2, True)], "attempts")
 
 
 @check("log-durable", survives=ALL)

@@ -256,7 +256,7 @@ class HubConsumer:
         parts: list[list[bytes]] = []
         size = most
         for entry in entries:
-            if size + len(entry) > most:
+            if size + len(entry) > most or len(parts[-1]) == durables.MAX_SETTLED:
                 parts.append([])
                 size = 0
             parts[-1].append(entry)

@@ -13,7 +13,7 @@ from hms_bus import Backoff, Bus, ConflictError, Envelope, Message, schedules
 from hms_bus.abc import ConsumingLog, DurableInfo, Receipt
 from hms_bus.attributes import new_envelope
 from hms_bus.bus.middleware import Publish
-from hms_bus.errors import ConfigError
+from hms_bus.errors import ConfigError, UsageError
 
 
 async def fill(url: str, count: int) -> None:
@@ -212,6 +212,24 @@ def test_a_backoff_that_cannot_be_is_refused(backoff: Backoff) -> None:
 def test_a_backoff_grows_to_its_limit_and_stays_there() -> None:
     backoff = Backoff(first_s=1, factor=10, max_s=60, jitter=0)
     assert [backoff.delay_s(attempt) for attempt in (1, 2, 3, 400, 100_000)] == [1, 10, 60, 60, 60]
+
+
+async def test_what_follows_a_failure_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    bus, attempts = Bus("direct://", log="memory:"), asyncio.Queue[int]()
+    backoff = Backoff(first_s=0.015, jitter=0)
+
+    @bus.subscribe("orders", durable="till", max_deliveries=2, backoff=backoff)
+    async def bill(message: Message) -> None:
+        attempts.put_nowait(message.attempt)
+        raise ValueError("the till is closed") if message.data else UsageError("never")
+
+    async with bus:
+        await bus.publish("orders", 1)
+        await bus.publish("orders", 0)
+        async with asyncio.timeout(10):
+            assert sorted([await attempts.get() for _ in range(3)]) == [1, 1, 2]
+    for words in ("comes again in 0.015 s", "the last attempt", "would not help"):
+        assert caplog.text.count(words) == 1
 
 
 async def test_a_reason_may_be_anything_that_has_a_text() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hms_bus import Bus
 from hms_bus.abc import ConsumingLog, Delivery, Durable, DurableInfo, Settlement
 from hms_bus.errors import DurableInUseError, StateError, UnsupportedError, UsageError
+from hms_bus.ipc.durables import MAX_SETTLED
 from tests.support.consuming_program import ConsumingProcess, consuming_process
 from tests.support.fake_hub import Talk, fake_hub
 from tests.support.hub_process import HubProcess, running_hub, serving_hub, there_are
@@ -88,6 +89,13 @@ async def test_every_outcome_and_its_delay_arrive(hub: HubProcess) -> None:
             assert (await info(bus)).unacked == 3
             await log_of(bus).redrive("d", [3])
             assert marks(await consumer.fetch(5)) == [(3, 1)]
+
+
+async def test_more_is_settled_at_once_than_a_frame_may_settle(hub: HubProcess) -> None:
+    async with Bus(hub.url) as bus, log_of(bus).consume(DURABLE) as consumer:
+        await publish(bus, 1)
+        await consumer.settle(acks(await consumer.fetch(1)) * (MAX_SETTLED + 1))
+        assert (await info(bus)).floor == 1
 
 
 async def test_a_fetch_that_is_given_up_loses_nothing(hub: HubProcess) -> None:

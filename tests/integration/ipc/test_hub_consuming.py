@@ -131,6 +131,29 @@ async def test_a_release_ends_a_fetch_and_hands_back(hub: HubProcess) -> None:
         assert await client.deliveries(6) == [(2, 1)]
 
 
+async def test_nothing_of_a_consumer_comes_behind_its_release(hub: HubProcess) -> None:
+    async with (
+        RawClient.welcomed(hub.place.socket) as writer,
+        RawClient.connected(hub.place.socket, receive_bytes=4096) as slow,
+    ):
+        for _ in range(4):
+            await writer.send(raw.append(1, "a", *(document("a", "x" * 500_000) for _ in range(4))))
+            await writer.expect("RECEIPTS")
+        await slow.send(raw.hello())
+        await slow.expect("WELCOME")
+        await begin(slow)
+        await slow.send(raw.fetch(2))
+        await hub.until(lambda figures: figures["totals"]["queued"] > 0)
+        await slow.send(raw.release(3))
+        assert len(await slow.deliveries(2)) < 16
+        await slow.expect("DONE", call=3)
+        await slow.round_trip()
+        assert (await hub.status())["totals"]["queued_bytes"] == 0
+        await begin(writer)
+        await writer.send(raw.fetch(4))
+        assert (await writer.deliveries(4))[0] == (1, 1)
+
+
 async def test_a_release_without_handing_back_leaves_it_to_the_ack_wait(hub: HubProcess) -> None:
     async with RawClient.welcomed(hub.place.socket) as client:
         await fill(client, 1)
@@ -257,16 +280,20 @@ RIGHTS = """
 name = "shop"
 token = "shop-secret"
 subscribe = ["orders.>"]
+durable = ["d"]
 
 [[token]]
 name = "boss"
 token = "boss-secret"
 publish = [">"]
 subscribe = [">", "$reply.>"]
+durable = ["*"]
 """
 
 
-async def test_who_consumes_needs_the_right_to_subscribe(runtime: Path) -> None:
+async def test_who_consumes_needs_the_right_to_the_durable_and_to_its_records(
+    runtime: Path,
+) -> None:
     with running_hub("--log", "memory:", config=RIGHTS) as hub:
         async with (
             RawClient.welcomed(hub.place.socket, token="boss-secret") as boss,
@@ -288,9 +315,13 @@ async def test_who_consumes_needs_the_right_to_subscribe(runtime: Path) -> None:
             for op, members in (("forget", {}), ("redrive", {"positions": [1]})):
                 await shop.send(raw.ask(4, op, name="all", **members))
                 failure = await shop.failed(4, "denied")
-                assert failure["details"] == {"action": "read", "topic": ">", "name": "shop"}
+                assert failure["details"] == {"action": op, "topic": "all", "name": "shop"}
             await boss.send(raw.ask(5, "forget", name="all"))
             await boss.expect("ANSWER", call=5)
+            await shop.send(raw.release(6))
+            await shop.expect("DONE", call=6)
+            await shop.send(raw.ask(7, "forget", name="d"))
+            await shop.expect("ANSWER", call=7)
 
 
 # -- those that cannot be sent ------------------------------------------------------------------

@@ -20,12 +20,14 @@ name = "shop"
 token = "shop-secret"
 publish = ["orders.>"]
 subscribe = ["orders.>"]
+durable = ["shop-*"]
 
 [[token]]
 name = "boss"
 token = "boss-secret"
 publish = [">"]
 subscribe = [">", "$reply.>"]
+durable = ["*"]
 admin = true
 """
 
@@ -133,3 +135,29 @@ async def test_the_figures_of_the_hub_show_no_inbox(hub: HubProcess) -> None:
         answer = await boss.expect("ANSWER", call=1)
         assert "$inbox." in str(answer.content)
         assert "nobody-can-guess" not in str(answer.content)
+
+
+async def test_a_durable_takes_a_right_to_its_name(runtime: Path, hub: HubProcess) -> None:
+    async with (
+        RawClient.welcomed(hub.place.socket, token="boss-secret") as boss,
+        RawClient.welcomed(hub.place.socket, token="shop-secret") as shop,
+    ):
+        await boss.send(raw.consume(1, "orders.>", name="billing", group="g"))
+        await boss.expect("DONE", call=1)
+        wanted: dict[str, Any] = {"group": "g", "max_deliveries": 1, "ack_wait_s": 0.001}
+        # What is there and what is not is denied alike.
+        for number, name in enumerate(("billing", "no-such"), start=10):
+            await shop.send(raw.consume(number, "orders.>", name=name, **wanted))
+            failure = await shop.failed(number, "denied")
+            assert failure["details"] == {"action": "consume", "topic": name, "name": "shop"}
+            for op in ("forget", "redrive"):
+                await shop.send(raw.ask(20, op, name=name, positions=[1]))
+                failure = await shop.failed(20, "denied")
+                assert failure["details"] == {"action": op, "topic": name, "name": "shop"}
+        await boss.send(raw.ask(2, "durables"))
+        [billing] = (await boss.expect("ANSWER", call=2)).content["json"]["durables"]
+        assert (billing["max_deliveries"], billing["ack_wait_s"]) == (5, 30.0)
+    await hub.end()
+    assert ("denied", "billing") in {
+        (line["what"], line.get("topic")) for line in refusals(runtime)
+    }

@@ -30,6 +30,7 @@ name = "till"
 sha256 = "{HASH}"
 publish = ["orders.>"]
 subscribe = ["orders.{{region}}.created", "$SRV.>"]
+durable = ["billing", "till-*", "*"]
 
 [[token]]
 name = "owner"
@@ -77,6 +78,7 @@ def test_tokens_are_kept_as_hashes(toml: Path) -> None:
             sha256=bytes.fromhex(HASH),
             publish=("orders.>",),
             subscribe=("orders.{region}.created", "$SRV.>"),
+            durable=("billing", "till-*", "*"),
         ),
         Grant(name="owner", sha256=bytes(32), is_admin=True),
     )
@@ -109,7 +111,14 @@ def test_the_documented_file_is_complete_and_loads(tmp_path: Path) -> None:
     settings = load_settings(file)
     lines = {line.lstrip("# ").split(" =")[0] for line in example.code.splitlines() if " =" in line}
     keys = {*HubSettings.__struct_fields__, *HubLimits.__struct_fields__} - {"limits", "tokens"}
-    assert lines == keys | {"name", "sha256", "publish", "subscribe", "admin"}
+    assert lines == keys | {
+        "name",
+        "sha256",
+        "publish",
+        "subscribe",
+        "durable",
+        "admin",
+    }
     assert settings.limits == HubLimits(), "the page shows the defaults"
     assert len(settings.tokens) > 1
 
@@ -217,6 +226,10 @@ def test_no_message_shows_a_token(tmp_path: Path, content: str) -> None:
         (
             f"[[token]]\nname = 'a'\nsha256 = '{HASH}'\npublish = ['a..b']",
             "hub.toml: [[token]] 1 ('a'): publish: 'a..b' is no valid topic or pattern: token 2",
+        ),
+        (
+            f"[[token]]\nname = 'a'\nsha256 = '{HASH}'\ndurable = ['a*b']",
+            "[[token]] 1 ('a'): durable: 'a*b' is no name of a durable",
         ),
         (
             f"[[token]]\nname = 'a'\nsha256 = '{HASH}'\nsubscribe = ['>.a']",

@@ -29,13 +29,19 @@ PATTERNS = st.builds(
 ) | st.just(">")
 
 
-def rights(*, publish: list[str] | None = None, subscribe: list[str] | None = None) -> Rights:
+def rights(
+    *,
+    publish: list[str] | None = None,
+    subscribe: list[str] | None = None,
+    durable: list[str] | None = None,
+) -> Rights:
     return Rights(
         Grant(
             name="till",
             sha256=bytes(32),
             publish=tuple(publish or ()),
             subscribe=tuple(subscribe or ()),
+            durable=tuple(durable or ()),
         )
     )
 
@@ -156,6 +162,33 @@ def test_one_topic_may_be_subscribed_to_when_some_grant_selects_it(
 @given(granted=st.lists(PATTERNS, min_size=1, max_size=3))
 def test_what_is_granted_may_be_subscribed_to(granted: list[str]) -> None:
     assert all(may_subscribe(granted, pattern) for pattern in granted)
+
+
+# -- durables ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("granted", "name", "may"),
+    [
+        ([], "billing", False),
+        (["billing"], "billing", True),
+        (["billing"], "billing2", False),
+        (["billing"], "bill", False),
+        (["bill-*", "audit"], "audit", True),
+        (["bill-*"], "bill-eu", True),
+        (["bill-*"], "bill", False),
+        (["*"], "billing", True),
+    ],
+)
+def test_a_durable_takes_its_name_or_how_it_begins(
+    granted: list[str], name: str, *, may: bool
+) -> None:
+    assert rights(durable=granted).may_use(name) is may
+
+
+def test_the_right_to_its_records_is_none_to_a_durable() -> None:
+    assert not rights(subscribe=[">", "$reply.>"]).may_use("billing")
+    assert EVERYTHING.may_use("billing")
 
 
 # -- the log -------------------------------------------------------------------------------------

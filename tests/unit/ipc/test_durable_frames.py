@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from hms_bus.abc import Durable, DurableInfo, Settlement
-from hms_bus.errors import DurableInUseError, UsageError
+from hms_bus.errors import DurableInUseError, FrameError, UsageError
 from hms_bus.ipc import durables
 from hms_bus.ipc.durables import Consume, DurableEntry, consume_of, durable_of, infos_of, parts_of
 from hms_bus.ipc.failures import to_error, to_failure
@@ -116,3 +116,10 @@ def test_errors_of_durables_come_over_as_they_are() -> None:
     assert (found.message, found.path, found.name) == ("it is in use", "p", "d")
     usage = to_error(to_failure(UsageError("not so")), url="ipc://x")
     assert (type(usage), usage.message) == (UsageError, "not so")
+
+
+def test_a_settle_has_no_more_entries_than_the_hub_reads_at_once() -> None:
+    most = [SETTLED] * durables.MAX_SETTLED
+    assert read_back(*most) == most
+    with pytest.raises(FrameError, match="more than 1024"):
+        read_back(*most, SETTLED)

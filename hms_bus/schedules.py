@@ -32,7 +32,7 @@ from hms_bus.abc import (
     Selector,
     Settlement,
 )
-from hms_bus.bus.protocol import text_of
+from hms_bus.bounces import text_of
 from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
 from hms_bus.errors import (
@@ -206,6 +206,11 @@ def schedule_record(name: str | None, source: str, schedule: Schedule | None) ->
         datacontenttype="application/json",
         data=schedule or {},
     )
+
+
+def is_schedule(envelope: Envelope) -> bool:
+    """Whether `envelope` is the record of a schedule."""
+    return envelope.type == SCHEDULE and envelope.topic.startswith(f"{TOPIC}.")
 
 
 class Scheduler:

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from hms_bus.attributes import new_envelope
-from hms_bus.bus.schedules import Schedule, load_zone, make_schedule, schedule_topic
 from hms_bus.errors import ConfigError
+from hms_bus.schedules import Schedule, load_zone, make_schedule, schedule_topic
 from hms_bus.testing.equality import canonical
 
 MESSAGE = new_envelope("reports.daily", {"n": 1}, source="/shop", id="7")
