@@ -12,6 +12,8 @@ from hms_bus.ipc.session import Failure
 from hms_bus.plugins import get_codec
 from hms_bus.schedules import Scheduler
 
+_NOBODY = ("", None)
+
 
 class Schedules:
     """Appends and delivers what is due as a client's messages are: contract `Sender`.
@@ -56,15 +58,15 @@ class Schedules:
 
     def add_receipt(self, call: int, position: int, flags: int) -> None:
         """Learn that it is in the log."""
-        if call in self._under_way:
-            message_id, answer = self._under_way[call]
+        message_id, answer = self._under_way.get(call, _NOBODY)
+        if answer is not None and not answer.done():
             duplicate = bool(flags & frames.DUPLICATE)
             answer.set_result(Receipt(id=message_id, position=position, duplicate=duplicate))
 
     def fail(self, call: int, failure: Failure) -> None:
         """Learn that it came to nothing."""
-        if call in self._under_way:
-            _, answer = self._under_way[call]
+        _, answer = self._under_way.get(call, _NOBODY)
+        if answer is not None and not answer.done():
             answer.set_exception(to_error(failure, url=self._journal.url or "the hub"))
 
     def hold_back(self, by: object) -> None:
