@@ -6,6 +6,7 @@ capabilities; the conformance suite proves each one that is claimed, and asking 
 not claimed raises `UnsupportedError`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, runtime_checkable
@@ -169,6 +170,16 @@ class Transport(Protocol):
         (`groups`), an idle one while there is one (`group-balance`). Raises `TopicError`,
         `UnsupportedError`.
         """
+        ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A `Transport` that may come to an end by itself, as a replay does."""
+
+    @property
+    def over(self) -> asyncio.Future[None] | None:
+        """Done when nothing more will come, or failed with why; `None`: it goes on for ever."""
         ...
 
 

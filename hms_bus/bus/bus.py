@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from msgspec import UNSET
 
-from hms_bus.abc import Durable, EventLog, Expect, Overflow, Receipt, Selector
+from hms_bus.abc import Durable, Ending, EventLog, Expect, Overflow, Receipt, Selector
 from hms_bus.bus import asking
 from hms_bus.bus.composing import PublishOptions, SendOptions
 from hms_bus.bus.declarations import (
@@ -144,13 +144,25 @@ class Bus:
         """Open the bus and run `main()`, or serve until SIGINT or SIGTERM; then drain.
 
         For an agent's entry point: `bus.run()` for one that only answers, `bus.run(main)` for one
-        that starts something itself. A signal cancels `main`. Raises what `main` raises, and
+        that starts something itself. A signal cancels `main`. On `replay://` one without `main`
+        ends with the replay. Raises what `main` raises, why a replay ended before its end, and
         `StateError` inside a running event loop.
         """
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises
             raise StateError("an event loop is running already: use 'async with bus:' in it")
 
-        asyncio.run(run_until_signal(self, main))
+        asyncio.run(run_until_signal(self, main or self._until_over))
+
+    async def _until_over(self) -> None:
+        """Wait until nothing more will come (a replay is over), else for ever. Raises why."""
+        ends = [
+            link.transport.over
+            for link in self._opened().links
+            if isinstance(link.transport, Ending) and link.transport.over is not None
+        ]
+        if not ends:
+            await asyncio.get_running_loop().create_future()
+        await asyncio.gather(*map(asyncio.shield, ends))
 
     @property
     def is_open(self) -> bool:

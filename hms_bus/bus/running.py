@@ -7,15 +7,15 @@ from signal import SIGINT, SIGTERM
 
 
 async def run_until_signal(
-    scope: AbstractAsyncContextManager[object], main: Callable[[], Awaitable[object]] | None
+    scope: AbstractAsyncContextManager[object], main: Callable[[], Awaitable[object]]
 ) -> None:
-    """Run `main()` inside `scope`, or nothing for ever, until it ends or a signal cancels it.
+    """Run `main()` inside `scope` until it ends or a signal cancels it.
 
     The contract is `Bus.run`. A second signal is not caught, so that it ends the drain.
     """
     loop = asyncio.get_running_loop()
     async with scope:
-        work = asyncio.ensure_future(loop.create_future() if main is None else main())
+        work = asyncio.ensure_future(main())
         for number in (SIGINT, SIGTERM):
             # Loops without signal handlers (Windows) leave Ctrl-C to asyncio.run.
             with suppress(NotImplementedError):

@@ -169,9 +169,13 @@ def payload_bytes(envelope: Envelope) -> bytes:
 
 
 def payload_text(envelope: Envelope) -> str:
-    """Return the payload on one line that is safe for a terminal; octets as length and start."""
+    """Return the payload on one line that is safe for a terminal; octets as length and start.
+
+    An event that says of what type its payload is, and has none, was redacted (spec/log.md).
+    """
     if envelope.data is UNSET:
-        return ""
+        kind = envelope.datacontenttype
+        return "" if kind is None else escape(f"<no {kind}: redacted>")
     if payload.is_octets(envelope.data):
         octets = payload.to_octets(envelope.data)
         more = "…" if len(octets) > _PREVIEW_BYTES else ""
@@ -202,6 +206,8 @@ def highlight(text: str) -> str:
 
 def _coloured_payload(envelope: Envelope) -> str:
     text = payload_text(envelope)
+    if envelope.data is UNSET:
+        return text
     is_json = not payload.is_octets(envelope.data) and _plain_text(envelope) is None
     return highlight(text) if is_json else text
 

@@ -1,10 +1,10 @@
 """Requests of replayed agents: answered from the record, or by an agent that takes part."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
-from hms_bus.abc import Sink
-from hms_bus.bounces import ERROR, REPLY_PREFIX
-from hms_bus.bus.protocol import CANCEL, CREDIT, END
+from hms_bus.abc import Record, Sink
+from hms_bus.bounces import ERROR
+from hms_bus.bus.protocol import CANCEL, CONTROL_TOPIC, CREDIT, END
 from hms_bus.bus.requests import Inbox
 from hms_bus.envelope import Envelope
 from hms_bus.errors import NoRespondersError, UnrecordedError
@@ -12,9 +12,12 @@ from hms_bus.replay.capturing import Capture, Turns
 from hms_bus.replay.events import EFFECT, Unrecorded
 from hms_bus.replay.naming import agent_of
 from hms_bus.replay.recording import Recording
+from hms_bus.replay.requests import is_answer, is_request
 from hms_bus.replay.seats import Seat, Seating
 from hms_bus.replay.settings import Effects
 from hms_bus.topics import TopicIndex
+
+_MAX_CREDIT = 2**31 - 1
 
 
 class Answering:
@@ -39,11 +42,22 @@ class Answering:
         self._live: dict[str, str] = {}
         self._asked: dict[str, str] = {}
         self._taken: set[str] = set()
+        """Which of the recorded requests that lie ahead were made again."""
+        self._wanted_items: dict[str, int] = {}
+        """How many items the callers took of streams that they left early, by request."""
 
     @property
     def is_lacking(self) -> bool:
         """Whether an agent asked for what is not in the record, and must be."""
         return self._effects == "strict" and bool(self.unrecorded)
+
+    def check(self) -> None:
+        """Raise `UnrecordedError` if it is lacking."""
+        if self.is_lacking:
+            first = self.unrecorded[0]
+            raise UnrecordedError(
+                agent=first.agent, cause=first.cause, what=first.what, ordinal=first.ordinal
+            )
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -59,62 +73,112 @@ class Answering:
         if self._effects == "live":
             self._ask_live(request, kept, reply_to)
             return None
-        recorded = self._request(agent, cause, request.topic, turn)
+        recorded = self._request(agent, cause, request.topic)
         if recorded is not None and self._is_answered(recorded):
             self._reply(recorded, request, reply_to)
             return None
-        return self._ask_later(request, kept, reply_to, turn)
+        return self._ask_later(request, kept, reply_to, turn, recorded)
 
-    async def _ask_later(self, request: Envelope, kept: Envelope, reply_to: str, turn: int) -> None:
+    async def _ask_later(
+        self, request: Envelope, kept: Envelope, reply_to: str, turn: int, recorded: Record | None
+    ) -> None:
         """Read on until the answer comes, as far as is allowed."""
         agent, cause, topic = agent_of(request.source), request.causationid, request.topic
         find = self._recording.find
-        recorded = await find(lambda: self._request(agent, cause, topic, turn))
+        if recorded is None:
+            recorded = await find(lambda: self._request(agent, cause, topic))
         if recorded is None:
             self._note(agent, cause, topic, turn)
             self._ask_live(request, kept, reply_to)
             return
-        await find(lambda: self._is_answered(recorded) or None)
-        self._reply(recorded, request, reply_to)
+        asked = recorded
+        await find(lambda: self._is_answered(asked) or None)
+        self._reply(asked, request, reply_to)
 
-    def _request(self, agent: str, cause: str | None, topic: str, turn: int) -> Envelope | None:
-        """Return the `turn`-th request on `topic` that the agent has made for `cause`.
+    def _request(self, agent: str, cause: str | None, topic: str) -> Record | None:
+        """Take the next request on `topic` that the agent has made for `cause`.
 
-        Of those that nothing has caused it is the next one that was not taken before.
+        What it has published there with a `ttl` counts, as the record does not tell it from a
+        request: `pass_over` takes that.
         """
-        if cause is None:
-            turn = 0
-        for envelope in self._recording.caused_by(cause):
-            # Every request has a deadline, or the credit of a stream (spec/requests.md).
-            if envelope.topic != topic or (envelope.expirytime or envelope.credit) is None:
-                continue
-            if agent_of(envelope.source) == agent and envelope.id not in self._taken:
-                if turn == 0:
-                    return envelope
-                turn -= 1
+        for record in self._recording.records_caused_by(cause):
+            envelope = record.envelope
+            if (
+                envelope.topic == topic
+                and envelope.id not in self._taken
+                and agent_of(envelope.source) == agent
+                and is_request(envelope, (), unsure=True)
+            ):
+                self._taken.add(envelope.id)
+                return record
         return None
 
-    def _is_answered(self, recorded: Envelope) -> bool:
-        """Whether all of the answer has been read."""
+    def pass_over(self, event: Envelope) -> None:
+        """Take note that the agent publishes an event that looks like a request."""
+        recorded = self._request(agent_of(event.source), event.causationid, event.topic)
+        if recorded is not None:
+            caused = self._recording.caused_by(recorded.envelope.id)
+            if is_request(recorded.envelope, caused, unsure=False):
+                self._taken.discard(recorded.envelope.id)
+
+    def _is_answered(self, recorded: Record) -> bool:
+        """Whether all of the answer has been read: what comes too late is none."""
+        expires_ns = recorded.envelope.expires_ns
+        if expires_ns is not None and self._recording.read_to_ns > expires_ns:
+            return True
         answers = self._answers(recorded)
-        if recorded.credit is None:
+        if recorded.envelope.credit is None:
             return bool(answers)
-        return any(answer.type in _LAST or answer.sequence is None for answer in answers)
+        return _is_complete(answers)
 
-    def _answers(self, recorded: Envelope) -> list[Envelope]:
-        caused = self._recording.caused_by(recorded.id)
-        return [envelope for envelope in caused if envelope.topic.startswith(REPLY_PREFIX)]
+    def _answers(self, recorded: Record) -> list[Envelope]:
+        expires_ns = recorded.envelope.expires_ns
+        return [
+            record.envelope
+            for record in self._recording.records_caused_by(recorded.envelope.id)
+            if is_answer(record.envelope)
+            and (expires_ns is None or record.recorded_ns <= expires_ns)
+        ]
 
-    def _reply(self, recorded: Envelope, request: Envelope, reply_to: str) -> None:
+    def _reply(self, recorded: Record, request: Envelope, reply_to: str) -> None:
         """Give the recorded answers to who asks now; then time is over for more of them."""
-        if recorded.causationid is None:
-            self._taken.add(recorded.id)
         for sink in self.addresses.get(reply_to, ()):
             for answer in self._answers(recorded):
                 sink.offer(answer.replace(causationid=request.id), None)
             pending = sink.waiting.get(request.id) if isinstance(sink, Inbox) else None
             if pending is not None:
                 pending.fail(TimeoutError())
+
+    # -- answers of agents that take part ------------------------------------------------------
+
+    async def credit_of(self, recorded: Record) -> int:
+        """Return how many items of a stream are wanted now: all, or what its caller took."""
+        await self._recording.find(lambda: self._is_answered(recorded) or None)
+        answers = self._answers(recorded)
+        if _is_complete(answers):
+            return _MAX_CREDIT
+        # Several servers may have answered, with the same numbers.
+        wanted = max((_number_of(answer) + 1 for answer in answers), default=0)
+        self._wanted_items[recorded.envelope.id] = wanted
+        return max(1, wanted)
+
+    def take_answer(self, answer: Envelope, control: str | None) -> None:
+        """Capture the answer to a recorded request; the server takes control at `control`.
+
+        As the caller did, leave a stream behind the last item that is recorded.
+        """
+        request = answer.causationid or ""
+        wanted = self._wanted_items.get(request)
+        if wanted is None or answer.type in _LAST:
+            self._capture.take(answer)
+            return
+        number = _number_of(answer)
+        if number < wanted:
+            self._capture.take(answer)
+        if number >= wanted - 1:
+            cancel = answer.replace(type=CANCEL, causationid=request)
+            for sink in self.addresses.get(control or CONTROL_TOPIC, ()):
+                sink.offer(cancel, None)
 
     # -- without the record --------------------------------------------------------------------
 
@@ -146,10 +210,13 @@ class Answering:
         for sink in self.addresses.get(to, ()):
             sink.offer(kept.replace(causationid=request), None)
 
-    def settle(self) -> None:
-        """Forget the requests that agents have answered: who asked does not wait any more."""
+    def settle(self, records: Iterable[Record]) -> None:
+        """Forget what was asked while `records` were played: they lie behind, nobody waits."""
         self._live.clear()
         self._asked.clear()
+        self._wanted_items.clear()
+        if self._taken:
+            self._taken.difference_update([record.envelope.id for record in records])
 
     def _control(self, envelope: Envelope, to: str) -> None:
         asked = self._asked.get(envelope.causationid or "")
@@ -190,3 +257,14 @@ class Answering:
 
 
 _LAST = (END, ERROR)
+
+
+def _number_of(answer: Envelope) -> int:
+    """Return the number of an item. What is no number ends in the agent that reads it."""
+    text = answer.sequence or "0"
+    return int(text) if text.isdecimal() else 0
+
+
+def _is_complete(answers: list[Envelope]) -> bool:
+    """Whether a stream was sent to its end. A plain reply is all of one."""
+    return any(answer.type in _LAST or answer.sequence is None for answer in answers)

@@ -1,29 +1,44 @@
 """Outputs of replayed agents: kept instead of sent, and the same in each run."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 from hms_bus import jsonformat
 from hms_bus.envelope import Envelope
+from hms_bus.errors import DecodeError
 from hms_bus.ids import format_time
 from hms_bus.replay.naming import agent_of, derived_id
+from hms_bus.schedules import SCHEDULE, TOPIC, UNSCHEDULE, Schedule
+
+_MAX_CAUSES = 4096
+
+SCHEDULES = f"{TOPIC}."
+"""The topics on which a log keeps what is sent later. It is no output; the message in it is."""
 
 
 class Turns:
-    """Counts what agents do for a cause; the counts of a cause end with it."""
+    """Counts what agents do for each of the latest causes, also behind the handler's end."""
 
     def __init__(self) -> None:
-        self._counts: dict[str | None, dict[tuple[str, str], int]] = {}
+        self._counts: OrderedDict[str | None, dict[tuple[str, str], int]] = OrderedDict()
 
     def next(self, cause: str | None, agent: str, what: str) -> int:
         """Return how often the agent has done `what` for `cause` before."""
-        counts = self._counts.setdefault(cause, {})
+        counts = self._counts.get(cause)
+        if counts is None:
+            counts = self._counts[cause] = {}
+            self._forget_oldest()
         turn = counts.get((agent, what), 0)
         counts[agent, what] = turn + 1
         return turn
 
-    def forget(self, cause: str) -> None:
-        """Begin anew for `cause`."""
-        self._counts.pop(cause, None)
+    def _forget_oldest(self) -> None:
+        if len(self._counts) > _MAX_CAUSES:
+            oldest, _ = item = self._counts.popitem(last=False)
+            if oldest is None:  # what nothing has caused has no end
+                self._counts.update([item])
+                self._counts.popitem(last=False)
 
 
 class Capture:
@@ -41,7 +56,13 @@ class Capture:
         Its `id` derives from agent, cause and ordinal, its `time` is that of the virtual clock. It
         has no `expirytime`: that was made with the machine's clock, which is read once more for
         it, and no rounding makes two such times the same. Raises `EncodeError`, as a wire would.
+
+        Of what is sent later, the message is taken at once. What a `cron` sends is no output: the
+        schedule causes it, and no handler.
         """
+        if envelope.type in _ABOUT_SCHEDULES and envelope.topic.startswith(SCHEDULES):
+            self._take_scheduled(envelope)
+            return envelope
         agent, cause = agent_of(envelope.source), envelope.causationid
         now_ns = self._clock(cause)
         new_id = derived_id(agent, cause or "", self._turns.next(cause, agent, ""))
@@ -58,3 +79,14 @@ class Capture:
         if self.on_output is not None:
             self.on_output(kept)
         return kept
+
+    def _take_scheduled(self, envelope: Envelope) -> None:
+        if envelope.type != SCHEDULE:
+            return
+        with suppress(DecodeError):  # anybody may write what is no schedule; nothing is sent
+            schedule = envelope.decode(Schedule)
+            if schedule.cron is None:
+                self.take(schedule.message())
+
+
+_ABOUT_SCHEDULES = (SCHEDULE, UNSCHEDULE)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from hms_bus.bounces import REPLY_PREFIX
 from hms_bus.envelope import Envelope
+from hms_bus.replay.events import EFFECT
 
 
 class Causality:
@@ -43,22 +44,32 @@ class Causality:
         event_id = self.events[index].id
         return self._effects.get(event_id, ()) if self._by_id[event_id] == index else ()
 
-    def consequences(self, index: int) -> Iterable[int]:
-        """Return its effects and, of a reply, what the asker sent afterwards for the same cause.
+    def consequences(self, index: int) -> Iterator[int]:
+        """Yield its effects and, of an answer, what who got it sent afterwards for the same cause.
 
-        A reply causes nothing by itself: what it tells flows into what the asker's handler, which
-        has a cause of its own, sends from then on.
+        An answer causes nothing by itself, whether it is a reply or what an effect returned: what
+        it tells flows into what the handler that got it, which has a cause of its own, sends from
+        then on.
         """
-        effects = self.effects(index)
-        asked = self.cause(index)
-        if asked is None or not self.events[index].topic.startswith(REPLY_PREFIX):
-            return effects
-        asker = self.events[asked]
-        if asker.causationid is None:
-            return effects
-        siblings = self._effects.get(asker.causationid, [])
-        later = siblings[bisect_right(siblings, index) :]
-        return [*effects, *(at for at in later if self.events[at].source == asker.source)]
+        yield from self.effects(index)
+        asked = self._asked_by(index)
+        if asked is None or asked.causationid is None:
+            return
+        siblings = self._effects.get(asked.causationid, [])
+        for place in range(bisect_right(siblings, index), len(siblings)):
+            at = siblings[place]
+            if self.events[at].source == asked.source:
+                yield at
+                if self.events[at].type == EFFECT:
+                    return  # what is left follows from that one, too
+
+    def _asked_by(self, index: int) -> Envelope | None:
+        """Return what an answer was waited for with: the request of a reply, the effect itself."""
+        event = self.events[index]
+        if event.type == EFFECT:
+            return event
+        request = self.cause(index) if event.topic.startswith(REPLY_PREFIX) else None
+        return None if request is None else self.events[request]
 
     def effects_of(self, event_id: str) -> Sequence[int]:
         """Return what names this id as its cause, whether the cause is here or not."""

@@ -1,20 +1,30 @@
 """Durable subscriptions of replayed agents: what is played is delivered, and settled here."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+
+from msgspec.structs import replace
 
 from hms_bus.abc import Consumer, Delivery, Durable, Overflow, Record, Settlement
+from hms_bus.bus import context
 from hms_bus.envelope import Envelope
 from hms_bus.errors import BusError
 from hms_bus.replay.stage import Stage
+
+logger = logging.getLogger("hms_bus")
 
 
 class ReplayConsumer:
     """Both ends of a durable: the sink that is offered messages, and the `Consumer` of them.
 
-    A delivery that is given back comes again at once, as often as the durable allows.
+    A delivery whose handler has failed comes again at once, as often as the durable allows: how
+    long it waited is varied at random. What a handler gives back with a delay comes again when the
+    record is so far, at the end of it at once. Without a `max_deliveries` each waits for the next
+    record, since at one moment it would be given back for ever, and is given up at the end.
     """
 
     answers = False
@@ -27,6 +37,10 @@ class ReplayConsumer:
         self._queue: deque[Delivery] = deque()
         self._unsettled: dict[int, Delivery] = {}
         self._filled = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._has_left = False
+        self._due_ns: dict[int, int] = {}
+        """Of what was held back: when it was due."""
         self._idle: list[Callable[[], None]] = []
 
     # -- the sink ------------------------------------------------------------------------------
@@ -80,22 +94,62 @@ class ReplayConsumer:
             if settlement.outcome == "defer":
                 self._add(delivery)
             elif settlement.outcome == "nak":
-                self._try_again(delivery)
+                # In a handler it was asked for; else the handler has failed.
+                is_asked = context.cause.get() is not None
+                self._try_again(delivery, settlement.delay_s if is_asked else 0.0)
+            else:
+                self._due_ns.pop(settlement.position, None)
         if not self.load:
             self._tell_idle()
 
     def abandon(self) -> None:
         """Let go of everything: a replay does not wait for what nobody settles."""
+        self._has_left = True
         self._queue.clear()
         self._unsettled.clear()
+        self._due_ns.clear()
         self._tell_idle()
 
-    def _try_again(self, delivery: Delivery) -> None:
-        most = self._durable.max_deliveries
-        if most is None or delivery.attempt < most:
-            self._add(Delivery(record=delivery.record, attempt=delivery.attempt + 1))
+    def _try_again(self, delivery: Delivery, delay_s: float) -> None:
+        record, most = delivery.record, self._durable.max_deliveries
+        again = replace(delivery, attempt=delivery.attempt + 1)
+        was_due_ns = self._due_ns.pop(record.position, record.recorded_ns)
+        if most is None:
+            if self._stage.is_over:
+                self._give_up(delivery)
+                return
+            now_ns = max(self._stage.clock_ns, record.recorded_ns)
+            self._hold(again, now_ns + max(1, round(delay_s * 1e9)))
+        elif delivery.attempt >= most:
+            return
+        elif delay_s > 0:
+            self._hold(again, was_due_ns + round(delay_s * 1e9))
+        else:
+            self._due_ns[record.position] = was_due_ns
+            self._add(again)
+
+    def _hold(self, delivery: Delivery, due_ns: int) -> None:
+        self._due_ns[delivery.record.position] = due_ns
+        self._stage.hold(delivery.record, due_ns, partial(self._deliver_again, delivery))
+
+    async def _deliver_again(self, delivery: Delivery) -> None:
+        if self._has_left:
+            return
+        self._settled.clear()
+        self._add(delivery)
+        await self._settled.wait()
+
+    def _give_up(self, delivery: Delivery) -> None:
+        logger.warning(
+            "durable %r: %s (position %d) was given back to the end of the record, %d times",
+            self._durable.name,
+            delivery.record.envelope.topic,
+            delivery.record.position,
+            delivery.attempt,
+        )
 
     def _tell_idle(self) -> None:
+        self._settled.set()
         for notify in self._idle:
             notify()
 
@@ -120,3 +174,4 @@ async def consuming(stage: Stage, agent: str, durable: Durable) -> AsyncGenerato
         yield consumer
     finally:
         await leave()
+        consumer.abandon()

@@ -27,15 +27,20 @@ def describe(
     comparison: Comparison,
     *,
     names: tuple[str, str] = ("A", "B"),
-    places: tuple[Place, Place] | None = None,
+    places: tuple[Place | None, Place | None] = (None, None),
     limit: int | None = 20,
 ) -> str:
     """Return the comparison as text.
 
-    `names` are those of both sides, `places` tell the positions of their events (by default counted
-    from 1), `limit` is how many divergences each of the parts may list, `None`: all.
+    `names` are those of both sides, `places` tell the positions of their events (`None`: they are
+    counted from 1), `limit` is how many divergences each of the parts may list, `None`: all.
     """
     return "\n".join(_Description(comparison, names, places, limit).lines())
+
+
+def amount(number: int, noun: str) -> str:
+    """Return `1 event`, `2 events`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def summary(comparison: Comparison) -> str:
@@ -49,18 +54,19 @@ class _Description:
         self,
         comparison: Comparison,
         names: tuple[str, str],
-        places: tuple[Place, Place] | None,
+        places: tuple[Place | None, Place | None],
         limit: int | None,
     ) -> None:
         self._comparison = comparison
         self._names = names
-        self._places = places or (_count_from_one, _count_from_one)
+        self._places = [place or _count_from_one for place in places]
         self._limit = limit
 
     def lines(self) -> Iterator[str]:
         comparison = self._comparison
         if comparison.first is None:
-            yield f"no difference: {comparison.same} events are the same"
+            verb = "is" if comparison.same == 1 else "are"
+            yield f"no difference: {amount(comparison.same, 'event')} {verb} the same"
             return
         yield "first difference:"
         yield from self._divergence(comparison.first)
@@ -109,7 +115,7 @@ def _changes(changes: Iterable[Change]) -> Iterator[str]:
         left, right = _excerpts(change.left, change.right)
         yield f"{change.path}: {left} -> {right}"
     if len(listed) > _CHANGES:
-        yield f"… and {len(listed) - _CHANGES} changes more"
+        yield f"… and {amount(len(listed) - _CHANGES, 'change')} more"
 
 
 def _excerpts(left: Any, right: Any) -> tuple[str, str]:

@@ -17,15 +17,17 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar, get_type_hints, overload
+from math import isfinite
+from typing import Any, TypeVar, cast, get_type_hints, overload
 from weakref import WeakKeyDictionary
 
 from msgspec import UNSET
 
+from hms_bus import jsonformat
 from hms_bus.bus import context
 from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
-from hms_bus.errors import EffectError
+from hms_bus.errors import DecodeError, EffectError, EncodeError
 from hms_bus.ids import stamp, to_moment
 from hms_bus.replay.events import EFFECT, EFFECT_PREFIX, EffectBody
 from hms_bus.replay.naming import agent_of
@@ -57,11 +59,14 @@ class Effect:
         """Return what `fn(*args, **kwargs)` returns, recorded or from the record.
 
         `name` is the topic behind `$effect.`, `model.complete` for instance. Of the effects with
-        one name that a handler has for one message, the n-th run gets the n-th record. The result
-        must have a form in an envelope (`EncodeError`); from the record it comes as the type that
-        `fn` is annotated to return, else as builtins. What `fn` raises is recorded and raised
-        again, from the record as the same class if it is a built-in or imported one, else as
-        `EffectError`.
+        one name that an agent has for one message, the n-th run gets the n-th record. What `fn`
+        raises is recorded and raised again, from the record as the same class if it is a built-in
+        or imported one, else as `EffectError`.
+
+        The result is what the record holds of it, also when `fn` has just run: the type that `fn`
+        is annotated to return, else builtins as JSON has them (a list for a set, a dict for a
+        Struct). Raises `EncodeError` for a result that has no form in an envelope, or is not what
+        `fn` is annotated to return.
 
         Outside of a handler, or without a log, `fn` just runs. Raises `TopicError`, `LogError` when
         the result could not be kept, `UnrecordedError` in a replay with `effects=strict`.
@@ -80,7 +85,8 @@ class Effect:
         agent = agent_of(replayed.agent)
         recorded = await replayed.stage.answering.effect(agent, cause.id, topic, ordinal)
         if recorded is None:
-            return await _run(fn, args, kwargs)
+            result = await _run(fn, args, kwargs)
+            return _as_recorded(_event(running, topic, ordinal, EffectBody(value=result)), fn)
         return _result(recorded, name, fn)
 
     async def now(self) -> datetime:
@@ -149,17 +155,61 @@ async def _run_recorded(  # noqa: PLR0917 - the caller's arguments, passed on
         result = await _run(fn, args, kwargs)
     except Exception as error:
         kind = f"{type(error).__module__}:{type(error).__qualname__}"
-        await _record(running, topic, ordinal, EffectBody(error=kind, text=str(error)))
+        await _record(running, _event(running, topic, ordinal, _failed(kind, str(error))))
         raise
-    await _record(running, topic, ordinal, EffectBody(value=result))
-    return result
+    event = _event(running, topic, ordinal, EffectBody(value=result))
+    usual = _as_recorded(event, fn)
+    await _record(running, event)
+    return usual
 
 
-async def _record(running: context.Running, topic: str, ordinal: int, body: EffectBody) -> None:
+def _failed(kind: str, text: str) -> EffectBody:
+    return EffectBody(error=kind, text=text)
+
+
+def _event(running: context.Running, topic: str, ordinal: int, body: EffectBody) -> Envelope:
     envelope: Envelope = running.composer.plain(topic, body)
-    event = envelope.replace(type=EFFECT, sequence=f"{ordinal:010d}")
+    return envelope.replace(type=EFFECT, sequence=f"{ordinal:010d}")
+
+
+async def _record(running: context.Running, event: Envelope) -> None:
     if running.log is not None:
         await running.log.append([event])
+
+
+def _as_recorded(event: Envelope, fn: Callable[..., Any]) -> Any:
+    """Return the result in `event` as a replay returns it. Raises `EncodeError`."""
+    result = event.data.value
+    wanted = _returned(fn)
+    if _is_plain(result) and (wanted in (Any, type(None)) or wanted is type(result)):
+        return result
+    kept = jsonformat.decode(jsonformat.encode(event))
+    try:
+        return _result(kept, event.topic, fn)
+    except DecodeError as error:
+        raise EncodeError(
+            f"{event.topic} returned what is not {wanted!r}, so that no replay could: correct what "
+            f"{getattr(fn, '__qualname__', fn)!r} is annotated to return ({error.message})"
+        ) from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is the same when it comes from JSON: built-in, and a finite number."""
+    kind = cast("type[object]", type(value))
+    if kind in _PLAIN:
+        return True
+    if kind is float:
+        return isfinite(value)
+    if kind is list:
+        return all(map(_is_plain, value))
+    return (
+        kind is dict
+        and all(type(key) is str for key in value)
+        and all(map(_is_plain, value.values()))
+    )
+
+
+_PLAIN = (type(None), bool, str, int)
 
 
 def _result(recorded: Envelope, name: str, fn: Callable[..., Any]) -> Any:

@@ -1,9 +1,11 @@
-"""What a comparison leaves out: paths into payloads, and attributes by name.
+r"""What a comparison leaves out: paths into payloads, and attributes by name.
 
 A path is a small part of JSONPath (RFC 9535): `$` is the payload, `.name` or `['name']` a member,
-`[2]` an element, `.*` or `[*]` any of either, and `..name` that member at any depth.
+`[2]` an element, `.*` or `[*]` any of either, and `..name` that member at any depth. A name in
+double quotes is a JSON string: `["a\u0000b"]`.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -26,7 +28,7 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _STEP = re.compile(
     r"(?P<deep>\.\.)(?:(?P<deep_name>[^.\[\]'\"*]+)|(?P<deep_any>\*)|(?=\[))"
     r"|\.(?:(?P<name>[^.\[\]'\"*]+)|(?P<any>\*))"
-    r"|\[(?:(?P<index>\d+)|(?P<each>\*)|'(?P<single>[^']*)'|\"(?P<double>[^\"]*)\")\]"
+    r"|\[(?:(?P<index>\d+)|(?P<each>\*)|'(?P<single>[^']*)'|(?P<double>\"(?:[^\"\\]|\\.)*\"))\]"
 )
 
 
@@ -71,7 +73,7 @@ def parse_path(text: str) -> Route:
                 "or $['odd name']"
             )
         at = match.end()
-        key = _key(match)
+        key = _key(text, match)
         if match["deep"] and not match["deep_name"] and not match["deep_any"]:
             is_deep = True  # the step in brackets that follows is the deep one
             continue
@@ -80,10 +82,15 @@ def parse_path(text: str) -> Route:
     return tuple(steps)
 
 
-def _key(match: re.Match[str]) -> Key | None:
+def _key(text: str, match: re.Match[str]) -> Key | None:
     if match["index"] is not None:
         return int(match["index"])
-    for group in ("deep_name", "name", "single", "double"):
+    if match["double"] is not None:
+        try:
+            return json.loads(match["double"], strict=False)
+        except ValueError as error:
+            raise UsageError(f"{text!r}: {match['double']} is no JSON string: {error}") from error
+    for group in ("deep_name", "name", "single"):
         if match[group] is not None:
             return match[group]
     return None
@@ -120,10 +127,10 @@ def is_end(routes: Routes) -> bool:
 
 
 def extend(path: str, key: Key) -> str:
-    """Return the path of what stands below `path` at `key`."""
+    """Return the path of what stands below `path` at `key`, safe for a terminal."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     if _PLAIN.fullmatch(key):
         return f"{path}.{key}"
-    quote = '"' if "'" in key else "'"
-    return f"{path}[{quote}{key}{quote}]"
+    name = f"'{key}'" if key.isprintable() and "'" not in key else json.dumps(key)
+    return f"{path}[{name}]"

@@ -11,10 +11,10 @@ from contextlib import aclosing
 from itertools import islice
 from typing import Protocol, TypeVar, runtime_checkable
 
-from msgspec.structs import replace
-
 from hms_bus.abc import EventLog, Record, Selector
 from hms_bus.envelope import Envelope
+from hms_bus.errors import BusError
+from hms_bus.replay.renaming import Renaming
 
 T = TypeVar("T")
 
@@ -48,26 +48,34 @@ async def batches_of(log: EventLog, selector: Selector) -> AsyncGenerator[list[R
 
 
 class Recording:
-    """What is to be played, in order; `forget` moves on."""
+    """What is to be played, in order; `forget` moves on.
+
+    What can be read is played, whoever has met the end of that while looking ahead: `failure` is
+    raised by `peek` behind it.
+    """
 
     def __init__(
         self, batches: AsyncGenerator[list[Record]], *, ahead: int, remap: Mapping[str, str]
     ) -> None:
+        self.failure: BusError | None = None
+        """Why no more could be read, once that was tried."""
         self._batches = batches
         self._ahead = ahead
-        self._remap = remap
+        self._renaming = Renaming(remap)
         self._upcoming: deque[Record] = deque()
-        self._caused: dict[str, list[Envelope]] = {}
-        self._reading = asyncio.Lock()
+        self._caused: dict[str, list[Record]] = {}
+        self._reading: asyncio.Task[bool] | None = None
         self._has_ended = False
 
     async def peek(self, limit: int) -> list[Record]:
         """Return the next records, at most `limit`; none at the end.
 
-        Raises `LogCorruptError` when what comes next cannot be read, `LogError`.
+        Raises `LogCorruptError` when the next one cannot be read, `LogError`.
         """
         while len(self._upcoming) < _WINDOW and await self._read_on():
             pass
+        if not self._upcoming and self.failure is not None:
+            raise self.failure
         return list(islice(self._upcoming, limit))
 
     def forget(self, count: int) -> None:
@@ -82,17 +90,26 @@ class Recording:
                 if not caused:
                     del self._caused[cause]
 
-    def caused_by(self, cause: str | None) -> Sequence[Envelope]:
+    def caused_by(self, cause: str | None) -> list[Envelope]:
         """Return what the message with the id `cause` has caused, as far as was read ahead.
 
         `None`: what nothing has caused.
         """
+        return [record.envelope for record in self.records_caused_by(cause)]
+
+    def records_caused_by(self, cause: str | None) -> Sequence[Record]:
+        """Return the records of what `caused_by` returns."""
         if cause is None:
-            return [r.envelope for r in self._upcoming if r.envelope.causationid is None]
+            return [record for record in self._upcoming if record.envelope.causationid is None]
         return self._caused.get(cause, ())
 
+    @property
+    def read_to_ns(self) -> int:
+        """When the last record was recorded that was read ahead; 0 if none was."""
+        return self._upcoming[-1].recorded_ns if self._upcoming else 0
+
     async def find(self, search: Callable[[], T | None]) -> T | None:
-        """Read on until `search` finds something, or for `ahead` records."""
+        """Read on until `search` finds something, for `ahead` records, or as far as can be read."""
         while (found := search()) is None:
             if len(self._upcoming) >= self._ahead or not await self._read_on():
                 return None
@@ -100,20 +117,34 @@ class Recording:
 
     async def close(self) -> None:
         """Read no further."""
-        async with self._reading:
-            self._has_ended = True
-            await self._batches.aclose()
+        self._has_ended = True
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+        await self._batches.aclose()
 
     async def _read_on(self) -> bool:
-        """Read one batch more; return whether there was one."""
-        async with self._reading:
+        """Read one batch more; return whether there was one.
+
+        In a task of its own: who is cancelled while it waits takes nothing from the others.
+        """
+        if self._reading is None:
             if self._has_ended:
                 return False
+            self._reading = asyncio.create_task(self._read())
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> bool:
+        try:
             batch = await anext(self._batches, None)
-            if batch is None:
-                self._has_ended = True
-                return False
-        self._take_in(self._renamed(batch) if self._remap else batch)
+        except BusError as error:
+            self.failure, batch = error, None
+        finally:
+            self._reading = None
+        if batch is None:
+            self._has_ended = True
+            return False
+        renaming = self._renaming
+        self._take_in(list(map(renaming.record, batch)) if renaming.is_needed else batch)
         return True
 
     def _take_in(self, batch: list[Record]) -> None:
@@ -123,19 +154,6 @@ class Recording:
             cause = record.envelope.causationid
             if cause is not None:
                 if (entry := caused.get(cause)) is None:
-                    caused[cause] = [record.envelope]
+                    caused[cause] = [record]
                 else:
-                    entry.append(record.envelope)
-
-    def _renamed(self, batch: list[Record]) -> list[Record]:
-        new = self._remap
-        return [
-            replace(
-                record,
-                envelope=record.envelope.replace(
-                    topic=new.get(record.envelope.topic, record.envelope.topic),
-                    source=new.get(record.envelope.source, record.envelope.source),
-                ),
-            )
-            for record in batch
-        ]
+                    entry.append(record)

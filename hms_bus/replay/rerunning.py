@@ -2,7 +2,12 @@
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from itertools import count
 from typing import Any, cast
 
@@ -12,8 +17,9 @@ from hms_bus.abc import Record, Selector
 from hms_bus.bus.bus import Bus
 from hms_bus.bus.message import Message
 from hms_bus.envelope import Envelope
-from hms_bus.errors import ConfigError, UnrecordedError
+from hms_bus.errors import ConfigError, LogCorruptError
 from hms_bus.plugins import open_log
+from hms_bus.replay.capturing import SCHEDULES
 from hms_bus.replay.events import EFFECT, Unrecorded
 from hms_bus.replay.naming import agent_of, is_named
 from hms_bus.replay.settings import Effects, ReplaySettings, check_effects, record_url
@@ -61,6 +67,14 @@ class Rerun:
         """What the agents asked for and the record does not hold."""
         return self.stage.answering.unrecorded
 
+    @property
+    def damage(self) -> LogCorruptError | None:
+        """Why the record cannot be read to its end, as far as that was tried.
+
+        What was said behind it, to messages before, is missing where it is compared.
+        """
+        return self.stage.damage
+
     def _note_output(self, envelope: Envelope) -> None:
         if self.on_output is not None:
             self.on_output(envelope)
@@ -76,24 +90,17 @@ class Rerun:
     async def step(self) -> Record | None:
         """Play the next record to the end; `None` when there is none. Raises as `rerun` does."""
         records = await self.stage.step()
-        self._check()
+        self.stage.answering.check()
         return records[0] if records else None
 
     async def play(self) -> None:
-        """Play all that is left. Raises as `rerun` does."""
+        """Play all that is left. Raises as `rerun` does.
+
+        `LogCorruptError` comes when what can be read was played; compare it with what was said.
+        """
         self._drops = self.on_output is not None
         await self.stage.play()
-        self._check()
-
-    def _check(self) -> None:
-        if self.stage.answering.is_lacking:
-            lacking = self.unrecorded[0]
-            raise UnrecordedError(
-                agent=lacking.agent,
-                cause=lacking.cause,
-                what=lacking.what,
-                ordinal=lacking.ordinal,
-            )
+        self.stage.answering.check()
 
     def note_failure(self, error: BaseException, message: Message) -> None:
         """Keep what a handler raised: of the first 100, since a traceback holds a lot."""
@@ -106,18 +113,23 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """What came of a rerun.
 
     `recorded` is what the same agents said in the record, to the messages that were played, in its
-    order; `outputs` what they say now. Effects are in neither. `failures` are the first 100.
+    order, and `positions` where each of it stands there; `outputs` is what they say now. Effects
+    are in neither, nor are records of what is sent later; the message itself is. `failures` are the
+    first 100. `damage` is why the record cannot be read to its end, behind what was played: what
+    the agents said there is not in `recorded`.
     """
 
     outputs: list[Envelope]
     recorded: list[Envelope]
+    positions: list[int]
     unrecorded: list[Unrecorded]
     failures: list[Failure]
     played: int
+    damage: LogCorruptError | None = None
 
 
 class Original:
-    """Gathers what the agents of a rerun said in the record, to what is played.
+    """Gathers what the agents of a rerun said in the record, to what is played, and where.
 
     Not flat: it holds these outputs, and the id of each message that was played, since one may have
     caused an output however much later.
@@ -125,6 +137,7 @@ class Original:
 
     def __init__(self, rerun: Rerun) -> None:
         self.outputs: list[Envelope] = []
+        self.positions: list[int] = []
         self._rerun = rerun
         self._played: set[str] = set()
         rerun.stage.on_played = self._note_played
@@ -140,9 +153,11 @@ class Original:
         if (
             envelope.causationid in self._played
             and envelope.type != EFFECT
+            and not envelope.topic.startswith(SCHEDULES)
             and agent_of(envelope.source) in self._rerun.agents
         ):
             self.outputs.append(envelope)
+            self.positions.append(record.position)
 
 
 async def rerun(
@@ -171,13 +186,16 @@ async def rerun(
     async with open_rerun(settings, build) as running:
         original = Original(running)
         await running.play()
-        await running.stage.pass_rest(settings.ahead)
+        with suppress(LogCorruptError):  # the outcome tells of it
+            await running.stage.pass_rest(settings.ahead)
         return Outcome(
             outputs=running.take_outputs(),
             recorded=original.outputs,
+            positions=original.positions,
             unrecorded=running.unrecorded,
             failures=running.failures,
             played=running.stage.played,
+            damage=running.damage,
         )
 
 
@@ -191,6 +209,7 @@ async def open_rerun(settings: ReplaySettings, build: Build) -> AsyncGenerator[R
         log = await stack.enter_async_context(open_log(settings.log))
         stage = Stage(settings, log)
         stack.push_async_callback(stage.close)
+        await stack.enter_async_context(stage.watched())
         url = await stack.enter_async_context(registered(str(next(_numbers)), stage))
         running = Rerun(stage)
         buses = await _opened(build(url), running, stack)

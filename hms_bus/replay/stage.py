@@ -8,8 +8,11 @@ offered together: it makes no difference to it, and saves a turn of the event lo
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from itertools import takewhile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count, takewhile
 from operator import attrgetter
 
 from msgspec.structs import replace
@@ -18,11 +21,13 @@ from hms_bus.abc import EventLog, Record, Sink, Unsubscribe
 from hms_bus.bounces import REPLY_PREFIX
 from hms_bus.bus import protocol
 from hms_bus.envelope import Envelope
+from hms_bus.errors import LogCorruptError
 from hms_bus.replay.answering import Answering
 from hms_bus.replay.capturing import Capture, Turns
 from hms_bus.replay.events import EFFECT_PREFIX
 from hms_bus.replay.naming import agent_of, is_named
 from hms_bus.replay.recording import Recording, batches_of
+from hms_bus.replay.requests import is_request
 from hms_bus.replay.seats import Seat, Seating, compile_seats
 from hms_bus.replay.settings import ReplaySettings
 from hms_bus.topics import TopicIndex, parse_pattern
@@ -32,10 +37,12 @@ logger = logging.getLogger("hms_bus")
 REPLY_TO = "$replay.reply"
 """Where agents send their answers to requests that were recorded; they are captured."""
 
-_MAX_CREDIT = 2**31 - 1
 _BATCH = 512
 _MAX_CACHED = 65_536
 _STALL_S = 10.0
+
+Again = Callable[[], Awaitable[None]]
+"""Delivers once more what was given back, and returns when that is handled."""
 
 
 class Stage:
@@ -49,13 +56,21 @@ class Stage:
         self.on_played: Callable[[Record], None] | None = None
         """Told each record once it was played, or passed over because nobody listens."""
         self.on_skipped: Callable[[Record], None] | None = None
-        """Told each record behind what is played."""
+        """Told each record between and behind what is played: of other conversations."""
+        self.clock_ns = 0
+        """When what is played next was recorded; the virtual clock of what is held back."""
+        self.is_over = False
+        """Whether nothing more is played, so that nobody need wait for a later message."""
         selector = settings.selector
-        ahead = replace(selector, last=None, until_ns=None)
+        # Not of one conversation: an answer may belong to another one.
+        ahead = replace(selector, last=None, until_ns=None, correlation=None)
         self._recording = Recording(
             batches_of(log, ahead), ahead=settings.ahead, remap=settings.remap
         )
         self._playing: dict[str, Record] = {}
+        self._waiting_for: Callable[[], Record | None] = _nothing
+        self._held: list[tuple[int, int, Record, Again]] = []
+        self._held_before = count()
         self._last = Record(position=0, recorded_ns=0, envelope=Envelope(id="", source="", type=""))
         self._seatings: dict[str, Seating] = {}
         self._agents: set[str] = set()
@@ -109,6 +124,12 @@ class Stage:
         """The position of the last record that was played, or passed over."""
         return self._last.position
 
+    def keep(self, envelope: Envelope) -> Envelope:
+        """Capture an event, and return it as it is kept."""
+        if envelope.expirytime is not None:
+            self.answering.pass_over(envelope)
+        return self.capture.take(envelope)
+
     def now(self, cause: str | None) -> Record:
         """Return where on the record the one is who handles `cause`: the virtual clock."""
         return self._playing.get(cause, self._last) if cause is not None else self._last
@@ -118,38 +139,41 @@ class Stage:
         self._last_said = max(self._last_said, self.now(cause).position) + 1
         return self._last_said
 
+    def hold(self, record: Record, due_ns: int, again: Again) -> None:
+        """Deliver `record` again before the first one of `due_ns` or later, or at the end."""
+        heappush(self._held, (due_ns, next(self._held_before), record, again))
+
     # -- playing -------------------------------------------------------------------------------
 
     async def play(self) -> None:
         """Play all, or up to what is not in the record and must be.
 
-        Raises `LogCorruptError`, `LogError`.
+        Raises, when what can be read was played, `LogCorruptError`, `LogError`.
         """
-        watching = asyncio.create_task(self._watch())
-        try:
-            while await self.step(_BATCH) and not self.answering.is_lacking:
-                pass
-        finally:
-            watching.cancel()
+        while await self.step(_BATCH) and not self.answering.is_lacking:
+            pass
 
     async def step(self, limit: int = 1) -> list[Record]:
         """Play the next records, at most `limit`, until all are handled; return them.
 
-        `[]` at the end. Records that no agent may get (answers and effects) come along.
+        `[]` at the end. Records that no agent may get (answers and effects) come along. Raises,
+        when what can be read was played, `LogCorruptError`, `LogError`.
         """
-        records = await self.upcoming(limit if self.pace.rate is None else 1)
+        is_alone = self.pace.rate is not None or bool(self._held)
+        records = await self._unplayed(1 if is_alone else limit)
         if not records:
-            return []
+            return await self._deliver_last()
         batch = self._batch(records)
-        await self.pace.wait(batch[0].recorded_ns)
-        await self._offer(batch)
+        self.clock_ns = batch[0].recorded_ns
+        await self.pace.wait(self.clock_ns)
+        while self._held and self._held[0][0] <= self.clock_ns:
+            await self._deliver_held()
+        try:
+            await self._offer(batch)
+        finally:
+            self._waiting_for = _nothing
         self._last = batch[-1]
-        self._recording.forget(len(batch))
-        for record in batch:
-            self._turns.forget(record.envelope.id)
-            if self.on_played is not None:
-                self.on_played(record)
-        self.answering.settle()
+        self._move_on(batch, self.on_played)
         return batch
 
     async def close(self) -> None:
@@ -157,23 +181,87 @@ class Stage:
         await self._recording.close()
 
     async def upcoming(self, limit: int = 1) -> list[Record]:
-        """Return the records that `step` would play, or a part of them; `[]` at the end."""
+        """Return the records that `step` would play, or a part of them; `[]` at the end.
+
+        Passes over those before them that are of other conversations. Raises as `step` does.
+        """
+        return await self._unplayed(limit) or [record for *_, record, _ in self._held[:1]]
+
+    async def _unplayed(self, limit: int) -> list[Record]:
+        """Return what comes next in the record; raises only when nothing is held back."""
+        correlation = self.settings.selector.correlation
+        while True:
+            try:
+                records = await self._recording.peek(limit if correlation is None else _BATCH)
+            except LogCorruptError:
+                if self._held:
+                    return []
+                raise
+            records = self._within(records)
+            if correlation is None or not records:
+                return records
+            played = [record.envelope.correlationid == correlation for record in records]
+            if played[0]:
+                return records[: min(limit, _first(played, wanted=False))]
+            self._move_on(records[: _first(played, wanted=True)], self.on_skipped)
+
+    @property
+    def damage(self) -> LogCorruptError | None:
+        """Why what lies further on cannot be read; `None` as far as it was tried.
+
+        It may lie behind what is played: answers are looked for there, and `pass_rest` reads it.
+        """
+        failure = self._recording.failure
+        return failure if isinstance(failure, LogCorruptError) else None
+
+    async def pass_rest(self, limit: int) -> None:
+        """Tell `on_skipped` of records behind what is played, `limit` at most.
+
+        Raises, when it has told of what can be read, `LogCorruptError`, `LogError`.
+        """
+        while limit > 0 and (records := await self._recording.peek(_BATCH)):
+            self._move_on(records, self.on_skipped)
+            limit -= len(records)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncGenerator[None]:
+        """Say so, within this scope, when an agent keeps the replay waiting."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+    def _within(self, records: list[Record]) -> list[Record]:
         selector = self.settings.selector
-        records = await self._recording.peek(limit)
         if selector.last is None and selector.until_ns is None:
             return records
         last = selector.last if selector.last is not None else float("inf")
         until_ns = selector.until_ns if selector.until_ns is not None else float("inf")
         return list(takewhile(lambda r: r.position <= last and r.recorded_ns <= until_ns, records))
 
-    async def pass_rest(self, limit: int) -> None:
-        """Tell `on_skipped` of records behind what is played, `limit` at most."""
-        while limit > 0 and (records := await self._recording.peek(_BATCH)):
-            self._recording.forget(len(records))
-            limit -= len(records)
+    def _move_on(self, records: list[Record], tell: Callable[[Record], None] | None) -> None:
+        self._recording.forget(len(records))
+        self.answering.settle(records)
+        if tell is not None:
             for record in records:
-                if self.on_skipped is not None:
-                    self.on_skipped(record)
+                tell(record)
+
+    # -- what was given back -------------------------------------------------------------------
+
+    async def _deliver_held(self) -> Record:
+        *_, record, again = heappop(self._held)
+        self._waiting_for = partial(_same, record)
+        try:
+            await again()
+        finally:
+            self._waiting_for = _nothing
+        return record
+
+    async def _deliver_last(self) -> list[Record]:
+        """At the end, deliver one of those that still wait; there is nothing to wait for."""
+        self.is_over = True
+        return [await self._deliver_held()] if self._held else []
 
     # -- one step ------------------------------------------------------------------------------
 
@@ -216,11 +304,19 @@ class Stage:
         if alone is None:
             return
         offer = alone.sink.offer
+        before = self.played
         for record, seating in zip(batch, seats, strict=True):
             if not seating.is_empty:
                 envelope = record.envelope
                 offer(envelope if envelope.expirytime is None else _revived(record), None)
                 self.played += 1
+        offered = self.played - before
+
+        def waiting_for() -> Record | None:
+            heard = [r for r, seating in zip(batch, seats, strict=True) if not seating.is_empty]
+            return next(iter(heard[offered - alone.sink.load :]), None)
+
+        self._waiting_for = waiting_for
         await alone.idle()
 
     async def _offer_one(self, record: Record) -> None:
@@ -230,14 +326,15 @@ class Stage:
             return
         seats = seating.chosen(await self._handlers(envelope.id, seating))
         self.played += bool(seats)
-        asks = self._is_request(envelope)
+        self._waiting_for = partial(_same, record)
+        asks = any(seat.sink.answers for seat in seats) and await self._asks(envelope)
         for seat in seats:
             if not (asks and seat.sink.answers):
                 seat.sink.offer(_revived(record), None)
             elif self.settings.effects != "live" or not self._asks_itself(envelope):
                 request = _revived(record)
                 if request.credit is not None:
-                    request = request.replace(credit=_MAX_CREDIT)
+                    request = request.replace(credit=await self.answering.credit_of(record))
                 seat.sink.offer(request, REPLY_TO)
             await seat.idle()
 
@@ -253,35 +350,53 @@ class Stage:
         found = await self._recording.find(settled)
         return known() if found is None else found
 
-    def _is_request(self, envelope: Envelope) -> bool:
-        """Whether it was sent to be answered: it has a deadline or credit, or has an answer."""
-        if envelope.expirytime is not None or envelope.credit is not None:
-            return True
-        caused = self._recording.caused_by(envelope.id)
-        return any(each.topic.startswith(REPLY_PREFIX) for each in caused)
+    async def _asks(self, envelope: Envelope) -> bool:
+        """Whether it is to be answered, as it was then."""
+        unsure = self.settings.effects == "live"
+
+        def known() -> bool | None:
+            caused = self._recording.caused_by(envelope.id)
+            return is_request(envelope, caused, unsure=unsure) or None
+
+        if envelope.expirytime is None:
+            return known() is not None
+        return await self._recording.find(known) is not None
 
     def _asks_itself(self, envelope: Envelope) -> bool:
         """Whether who sent it takes part, and so asks again while its requests are live."""
         return agent_of(envelope.source) in self._agents
 
     async def _watch(self) -> None:
-        """Say so when an agent keeps the replay waiting."""
-        before = -1
+        before: Record | None = None
         while True:
             await asyncio.sleep(_STALL_S)
-            if before == self.position and (waiting := list(self._playing.values())):
+            waiting = self._waiting_for()
+            if waiting is not None and waiting is before:
                 logger.warning(
                     "an agent has been handling %s (position %d) for %g s",
-                    waiting[0].envelope.topic,
-                    waiting[0].position,
+                    waiting.envelope.topic,
+                    waiting.position,
                     _STALL_S,
                 )
-            before = self.position
+            before = waiting
 
 
 _ADDRESSES = (protocol.INBOX_PREFIX, protocol.CONTROL_TOPIC)
 _UNHEARD = (REPLY_PREFIX, EFFECT_PREFIX)
 _topic_of = attrgetter("envelope.topic")
+
+
+def _nothing() -> None:
+    """Wait for nobody."""
+
+
+def _same(record: Record) -> Record:
+    return record
+
+
+def _first(played: Sequence[bool], *, wanted: bool) -> int:
+    """Return the first index at which it is as `wanted`, the length if it is so nowhere."""
+    return played.index(wanted) if wanted in played else len(played)
 
 
 def _revived(record: Record) -> Envelope:

@@ -10,6 +10,8 @@ from hms_bus import payload
 from hms_bus.abc import Record
 from hms_bus.bounces import ERROR
 from hms_bus.envelope import Envelope
+from hms_bus.errors import DecodeError
+from hms_bus.replay.events import EFFECT, EffectBody
 from hms_bus.replay.instances import without_instance
 
 Grouping = Literal["topic", "agent", "type"]
@@ -35,8 +37,9 @@ class Figures(Struct, frozen=True, kw_only=True):
     """What is known of one topic, agent or type, or of the whole run (`name` is empty then).
 
     `rate` is records per second over the whole run, `None` where that took no time. `size` and
-    `largest` are bytes of payload, on average and at most. `errors` are error replies, and what has
-    a `severitynumber` of ERROR or above. `latency` is `None` where no cause is in the log.
+    `largest` are bytes of payload, on average and at most. `errors` are error replies, effects that
+    failed, and what has a `severitynumber` of ERROR or above. `latency` is `None` where no cause is
+    in the log.
     """
 
     name: str
@@ -116,7 +119,7 @@ class _Group:
         self.count += 1
         self.bytes += size
         self.largest = max(self.largest, size)
-        self.errors += event.type == ERROR or (event.severitynumber or 0) >= _SEVERE
+        self.errors += _is_error(event)
 
     def merge(self, other: "_Group") -> None:
         self.count += other.count
@@ -143,6 +146,15 @@ _NAMES: dict[Grouping, Callable[[Envelope], str]] = {
     "agent": lambda event: without_instance(event.source),
     "type": lambda event: event.type,
 }
+
+
+def _is_error(event: Envelope) -> bool:
+    if event.type == EFFECT:
+        try:
+            return event.decode(EffectBody).error is not None
+        except DecodeError:  # somebody else's, or redacted
+            return False
+    return event.type == ERROR or (event.severitynumber or 0) >= _SEVERE
 
 
 def _latency(delays_ns: "array[int]") -> Latency | None:

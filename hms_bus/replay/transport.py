@@ -11,8 +11,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import BinaryIO
 
-from msgspec.structs import replace
-
 from hms_bus import jsonformat
 from hms_bus.abc import (
     Capability,
@@ -36,6 +34,8 @@ from hms_bus.envelope import Envelope
 from hms_bus.errors import BusError, StateError, UnsupportedError, UsageError
 from hms_bus.plugins import Address, open_log
 from hms_bus.replay.consuming import consuming
+from hms_bus.replay.reading import read_as_of_now
+from hms_bus.replay.renaming import Renaming
 from hms_bus.replay.settings import ReplaySettings, parse_settings
 from hms_bus.replay.stage import REPLY_TO, Stage
 
@@ -43,7 +43,14 @@ logger = logging.getLogger("hms_bus")
 
 CAPABILITIES: frozenset[Capability] = frozenset({"groups", "no-responders", "publisher-order"})
 LOG_CAPABILITIES: frozenset[Capability] = frozenset(
-    {"log-batch", "log-durable", "log-expect", "log-read-backwards", "log-read-by-time"}
+    {
+        "log-batch",
+        "log-durable",
+        "log-expect",
+        "log-read-backwards",
+        "log-read-by-time",
+        "log-schedules",
+    }
 )
 _QUIET_S = 0.1
 
@@ -58,22 +65,34 @@ class ReplayTransport:
         self.agent = agent
         self.log: EventLog | None = ReplayLog(self)
         self.on_subscribed: Callable[[], None] | None = None
+        self.over: asyncio.Future[None] | None = None
+        """Done when a replay that drives itself is over; fails with why it ended before."""
         self._is_open = True
 
     def publish(
         self, envelope: Envelope, *, to: str | None = None, reply_to: str | None = None
     ) -> Awaitable[None] | None:
         """Capture the envelope; a request is answered from the record."""
-        if not self._is_open:
-            raise StateError(f"the replay is closed, nothing can be sent on {envelope.topic!r}")
+        self._check_open(envelope)
         answering = self.stage.answering
-        if to is not None and to != REPLY_TO:
+        if to == REPLY_TO:
+            answering.take_answer(envelope, reply_to)
+        elif to is not None:
             answering.pass_on(envelope, to)
-        elif to is None and reply_to is not None:
+        elif reply_to is not None:
             return answering.ask(envelope, reply_to)
         else:
-            self.stage.capture.take(envelope)
+            self.stage.keep(envelope)
         return None
+
+    def capture(self, envelope: Envelope) -> Envelope:
+        """Capture an event, and return it as it is kept."""
+        self._check_open(envelope)
+        return self.stage.keep(envelope)
+
+    def _check_open(self, envelope: Envelope) -> None:
+        if not self._is_open:
+            raise StateError(f"the replay is closed, nothing can be sent on {envelope.topic!r}")
 
     async def subscribe(self, pattern: str, sink: Sink, *, group: str | None = None) -> Unsubscribe:
         """Let the sink hear what is played from now on."""
@@ -92,7 +111,9 @@ class ReplayTransport:
 class ReplayLog:
     """The log of each bus of a replay: holds what is recorded up to now; appending captures.
 
-    `expect` is taken for granted. Receipts have the positions behind the message that is handled.
+    What a handler has published stands behind that until it has returned; from then on what it
+    said in the record does. `expect` is taken for granted. Receipts have the positions behind the
+    message that is handled.
     """
 
     capabilities = LOG_CAPABILITIES
@@ -100,6 +121,10 @@ class ReplayLog:
     def __init__(self, transport: ReplayTransport) -> None:
         self._transport = transport
         self._stage = transport.stage
+        self._renaming = Renaming(transport.stage.settings.remap)
+        self._cause: str | None = None
+        self._own: list[Record] = []
+        """What was appended while the message `_cause` is handled."""
 
     async def append(
         self, envelopes: Sequence[Envelope], *, expect: Expect = "any"
@@ -118,18 +143,29 @@ class ReplayLog:
         """Capture one, and answer a request; see `hms_bus.abc.DeliveringLog.send`."""
         del expect
         position = self._stage.next_position(envelope.causationid)
-        room = self._transport.publish(envelope, to=to, reply_to=reply_to)
-        if room is not None:
-            await room
+        if to is None and reply_to is None:
+            self._note(position, self._transport.capture(envelope))
+        else:
+            room = self._transport.publish(envelope, to=to, reply_to=reply_to)
+            if room is not None:
+                await room
         return Receipt(envelope.id, position)
 
     def read(self, selector: Selector, *, follow: bool = False) -> AsyncIterator[Record]:
-        """Yield what the record holds up to the message that is being handled."""
+        """Yield what the record holds up to the message that is handled, then what is appended.
+
+        That is what its handler has appended itself, so far.
+        """
         if follow:
             raise UnsupportedError("following the log", "replay://", "subscribe to the topics")
-        now = self._now().position
-        last = now if selector.last is None else min(selector.last, now)
-        return self._stage.log.read(replace(selector, last=last))
+        cause = context.cause.get()
+        return read_as_of_now(
+            self._stage.log,
+            selector,
+            last=self._now().position,
+            own=self._own if cause is not None and cause.id == self._cause else (),
+            renaming=self._renaming,
+        )
 
     async def head(self) -> Head:
         """Return the position and time of the message that is being handled, without a hash."""
@@ -158,6 +194,15 @@ class ReplayLog:
         """Raise `UsageError`: a replay keeps no durable."""
         del positions
         await self.forget(name)
+
+    def _note(self, position: int, kept: Envelope) -> None:
+        cause = kept.causationid
+        if cause is None:
+            return
+        if cause != self._cause:
+            self._cause, self._own = cause, []
+        recorded_ns = self._stage.now(cause).recorded_ns
+        self._own.append(Record(position=position, recorded_ns=recorded_ns, envelope=kept))
 
     def _now(self) -> Record:
         cause = context.cause.get()
@@ -206,6 +251,7 @@ async def _scope(address: Address) -> AsyncGenerator[ReplayTransport]:
         stack.callback(transport.close)
         if shared is not None:
             transport.on_subscribed = shared.wait_anew
+            transport.over = shared.over
         yield transport
 
 
@@ -228,6 +274,7 @@ class _Shared:
     def __init__(self, stage: Stage, loop: asyncio.AbstractEventLoop) -> None:
         self.stage = stage
         self.users = 0
+        self.over: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._begin: asyncio.TimerHandle | None = None
         self._playing: asyncio.Task[None] | None = None
@@ -247,17 +294,22 @@ class _Shared:
         stage = self.stage
         try:
             await stage.play()
+            stage.answering.check()
         except BusError as error:
             logger.error(  # noqa: TRY400 - the error says it all
                 "the replay ended at position %d: %s", stage.position, error
             )
+            self.over.set_exception(error)
+            self.over.exception()  # nobody need ask for it
             return
-        logger.info(
-            "the replay is over: %d records handled, %d outputs, %d not in the record",
+        # A program that waits for more would else wait in silence.
+        logger.warning(
+            "the replay is over: %d records handled, %d outputs, %d answers not in the record",
             stage.played,
             stage.capture.count,
             len(stage.answering.unrecorded),
         )
+        self.over.set_result(None)
 
     async def close(self) -> None:
         """Stop playing."""
@@ -299,6 +351,7 @@ async def _opened(
         log = await stack.enter_async_context(open_log(settings.log))
         stage = Stage(settings, log)
         stack.push_async_callback(stage.close)
+        await stack.enter_async_context(stage.watched())
         if settings.capture is not None:
             stage.capture.on_output = await stack.enter_async_context(
                 capturing_to(Path(settings.capture))

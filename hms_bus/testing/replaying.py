@@ -45,8 +45,9 @@ class Replays(Protocol):
         by default nothing is asked outside the record: an answer that it lacks fails the test.
         `limit` is how many differences each part of the message may list.
 
-        Fails the test when something differs, and when nothing was played. Returns what came of it
-        otherwise. Raises `UsageError` in a running event loop, and what `rerun` raises.
+        Fails the test when something differs, when nothing was played, and when the record cannot
+        be read. Returns what came of it otherwise. Raises `UsageError` in a running event loop, and
+        what `rerun` raises.
         """
         ...
 
@@ -64,7 +65,7 @@ def replays(request: pytest.FixtureRequest) -> Replays:
         limit: int | None = 20,
         **settings: Any,
     ) -> "Outcome":
-        from hms_bus.errors import UnrecordedError  # noqa: PLC0415 - see the module
+        from hms_bus.errors import LogError, UnrecordedError  # noqa: PLC0415 - see the module
         from hms_bus.replay import compare, rerun  # noqa: PLC0415 - as above
 
         _refuse_running_loop()
@@ -73,6 +74,8 @@ def replays(request: pytest.FixtureRequest) -> Replays:
             outcome = asyncio.run(rerun(_find(run, folder), build, **settings))
         except UnrecordedError as error:
             pytest.fail(f"{run} does not replay: {error}", pytrace=False)
+        except LogError as error:
+            pytest.fail(f"{run} cannot be read: {error}", pytrace=False)
         if not outcome.played:
             pytest.fail(f"{run} was not replayed: no record of it reached an agent", pytrace=False)
         comparison = compare(outcome.recorded, outcome.outputs, ignore=ignore)
@@ -108,8 +111,15 @@ def _message(
 
     lines = [
         f"what the agents say now differs from {run}",
-        describe(comparison, names=("recorded", "now"), limit=limit),
+        describe(
+            comparison,
+            names=("recorded", "now"),
+            places=(outcome.positions.__getitem__, None),
+            limit=limit,
+        ),
     ]
+    if outcome.damage is not None:
+        lines.append(f"{outcome.damage}; what was said behind it is not compared")
     lines += (
         f"a handler failed on {failure.topic} {failure.cause}: "
         f"{type(failure.error).__name__}: {failure.error}"

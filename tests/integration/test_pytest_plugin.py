@@ -143,6 +143,20 @@ def test_nothing_outside_the_record_is_asked(folder: Path, tmp_path: Path) -> No
     assert "somebody.else" in out
 
 
+def test_a_record_that_cannot_be_read_fails_in_words(folder: Path, tmp_path: Path) -> None:
+    status, out = run(
+        folder,
+        """
+        def test_nothing(replays):
+            replays("no-such-run.db", agents.team)
+        """,
+        tmp_path,
+    )
+    assert status == 1
+    assert "no-such-run.db cannot be read: there is no log" in out
+    assert "replaying.py" not in out
+
+
 def test_a_replay_that_reaches_nobody_fails(folder: Path, tmp_path: Path) -> None:
     status, out = run(
         folder,

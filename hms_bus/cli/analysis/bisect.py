@@ -18,6 +18,7 @@ from hms_bus.cli.options import format_option, log_argument, selector_options
 from hms_bus.cli.records import Printer, json_line
 from hms_bus.cli.running import run
 from hms_bus.cli.screen import progress
+from hms_bus.replay.describing import amount
 from hms_bus.replay.minimizing import Break, Checking
 
 
@@ -87,13 +88,15 @@ def bisect(
 
 def _show(found: Found, total: int, *, minimize: bool) -> None:
     if found.broken is None:
-        click.echo(f"{click.style('holds', fg='green')}: {total} records, {found.checks} checks")
+        counts = f"{amount(total, 'record')}, {amount(found.checks, 'check')}"
+        click.echo(f"{click.style('holds', fg='green')}: {counts}")
         return
     last = found.records[-1]
     words = click.style("BROKEN", fg="red", bold=True)
     click.echo(f"{words} by the record at position {last.position}: {found.broken.reason}")
     if minimize:
-        click.echo(f"the smallest slice that breaks it, {len(found.records)} of {total} records:")
+        size = f"{len(found.records)} of {amount(total, 'record')}"
+        click.echo(f"the smallest slice that breaks it, {size}:")
     # The printer writes the octets of stdout, behind what was printed as text.
     sys.stdout.flush()
     printer = Printer(sys.stdout.buffer, "text", coloured=is_coloured(sys.stdout))

@@ -18,7 +18,7 @@ from hms_bus.cli.running import run
 from hms_bus.cli.screen import note
 from hms_bus.errors import EnvironmentFailure, UsageError
 from hms_bus.replay.comparing import Comparison, Divergence, compare
-from hms_bus.replay.describing import describe
+from hms_bus.replay.describing import amount, describe
 from hms_bus.replay.values import Change, value_of
 
 _COLOURS = {"-": "red", "+": "green", "~": "yellow"}
@@ -34,7 +34,7 @@ _COLOURS = {"-": "red", "+": "green", "~": "yellow"}
     endings={
         0: "both say the same",
         1: "they differ",
-        2: "the command line is wrong, or a log cannot be opened",
+        2: "the command line is wrong, a log cannot be opened, or there was nothing to compare",
         3: "records could not be read, and were left out of the comparison",
     },
 )
@@ -69,12 +69,15 @@ def diff(
     comparison = compare(_envelopes(mine), _envelopes(theirs), ignore=ignore)
     if pattern is not None:
         comparison = comparison.only(pattern)
+    if not comparison.same and comparison.is_same and not (mine.unreadable or theirs.unreadable):
+        raise UsageError(_nothing(mine, theirs, pattern))
     if form == "json":
         click.echo(msgspec.json.encode(_facts(comparison, mine.records, theirs.records)))
     else:
         _show(comparison, mine.records, theirs.records, count or None)
     if mine.unreadable or theirs.unreadable:
-        note(f"{mine.unreadable} records of A and {theirs.unreadable} of B could not be read")
+        unread = f"{amount(mine.unreadable, 'record')} of A and {theirs.unreadable} of B"
+        note(f"{unread} could not be read")
         return DISCARDED
     return OK if comparison.is_same else NEGATIVE
 
@@ -85,6 +88,13 @@ def _read(log: str) -> Run:
     except EnvironmentFailure as error:
         # 1 is said of logs that were compared.
         raise UsageError(str(error)) from error
+
+
+def _nothing(left: Run, right: Run, pattern: str | None) -> str:
+    """Return why nothing was compared."""
+    if pattern is not None and (left.records or right.records):
+        return f"nothing to compare: no event of A or B is on {pattern}; `hms-bus log ls` lists all"
+    return "nothing to compare: neither A nor B has a record; are the names right?"
 
 
 def _envelopes(found: Run) -> list[Any]:

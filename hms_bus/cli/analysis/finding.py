@@ -45,14 +45,15 @@ def _ambiguous(name: str, found: list[Record]) -> str:
     return "\n".join((f"{len(found)} events have an id that begins with {name!r}:", *lines))
 
 
-async def read_conversation(log: EventLog, record: Record) -> list[Record]:
-    """Return what may be a cause or an effect of `record`, itself among it, in recorded order.
+async def read_around(log: EventLog, record: Record, *, effects: bool) -> list[Record]:
+    """Return what may be a cause of `record`, itself among it, in recorded order.
 
     That is its conversation (correlationid); the whole log when it names none, or when its first
-    cause belongs to another one.
+    cause belongs to another one. With `effects` what it may have caused, too: the whole log, since
+    an effect may begin a conversation of its own.
     """
     correlation = record.envelope.correlationid
-    if correlation is not None:
+    if correlation is not None and not effects:
         records = [r async for r in passing(log, Selector(correlation=correlation))]
         causality = Causality([r.envelope for r in records])
         at = causality.find(record.envelope.id)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from hms_bus.abc import EventLog, Record, Selector
-from hms_bus.cli.analysis.finding import find_record, read_conversation
+from hms_bus.cli.analysis.finding import find_record, read_around
 from hms_bus.cli.analysis.reading import passing
 from hms_bus.cli.commands import command
 from hms_bus.cli.files import write_whole
@@ -87,7 +87,7 @@ def graph(
 
     title, records = run(read)
     if len(records) > count:
-        note(f"drawn are the first {count} of {len(records)} events; --count draws more")
+        note(f"drawn: the first {count} of {len(records)} events; --count draws more")
         title = f"{title}: the first {count} of {len(records)} events"
         records = records[:count]
     positions = [record.position for record in records]
@@ -114,10 +114,10 @@ async def _conversation(log: EventLog, correlation: str) -> list[Record]:
 async def _around(log: EventLog, name: str) -> tuple[str, list[Record]]:
     """Return a title, and the event with its causes and effects, in recorded order."""
     record = await find_record(log, name)
-    records = await read_conversation(log, record)
+    records = await read_around(log, record, effects=True)
     causality = Causality([r.envelope for r in records])
     at = causality.find(record.envelope.id)
-    assert at is not None  # noqa: S101 - it was read with its conversation
+    assert at is not None  # noqa: S101 - it is one of them
     chosen = {*causality.chain(at), *(index for index, _ in causality.descend(at))}
     title = f"{record.envelope.topic} at {record.position}, its causes and effects"
     return title, [records[index] for index in sorted(chosen)]

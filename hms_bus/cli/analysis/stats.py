@@ -12,7 +12,7 @@ from hms_bus.cli.commands import command
 from hms_bus.cli.log.opening import open_reading
 from hms_bus.cli.options import format_option, log_argument, selector_options
 from hms_bus.cli.running import run
-from hms_bus.cli.screen import Column, byte_count, show_facts, show_table
+from hms_bus.cli.screen import Column, Form, byte_count, show_facts, show_table
 from hms_bus.replay.statistics_of_runs import Figures, Grouping, RunStatistics
 
 _MS = 1000.0
@@ -34,14 +34,14 @@ _MS = 1000.0
     default="topic",
     help="What a row stands for. [default: topic]",
 )
-@format_option("text", "json")
-def stats(*, log: str | None, selector: Selector, by: Grouping, form: str) -> None:
+@format_option("text", "json", "csv")
+def stats(*, log: str | None, selector: Selector, by: Grouping, form: Form) -> None:
     """Tell rates, sizes, errors and latencies of the run in LOG.
 
     A latency is the time from a cause to its effect, by the clock of the log: both were recorded,
     and the effect is counted under its own topic, agent or type. Agents are told apart without the
-    number of their instance: /agents/reader-3 is one of /agents/reader. In the text latencies are
-    in milliseconds.
+    number of their instance: /agents/reader-3 is one of /agents/reader. In text and CSV latencies
+    are in milliseconds. A pipe gets rows without a head, CSV has one.
     """
 
     async def count() -> RunStatistics:
@@ -61,17 +61,17 @@ def stats(*, log: str | None, selector: Selector, by: Grouping, form: str) -> No
         }
         click.echo(msgspec.json.encode(facts))
         return
-    if sys.stdout.isatty():
+    if form == "text" and sys.stdout.isatty():
         show_facts(_total(counted))
         click.echo()
-    show_table(_columns(by), [_row(by, figures) for figures in counted.groups()], "text")
+    show_table(_columns(by), [_row(by, figures) for figures in counted.groups()], form)
 
 
 def _total(counted: RunStatistics) -> list[tuple[str, str]]:
     total = counted.total()
-    rate = "" if total.rate is None else f", {total.rate:,.3g}/s"
+    rate = "" if total.rate is None else f", {_short(total.rate)}/s"
     facts = [
-        ("records", f"{total.count:,} in {counted.span_s:,.3g} s{rate}"),
+        ("records", f"{total.count:,} in {_duration(counted.span_s)}{rate}"),
         ("payload", f"{byte_count(total.bytes)}, at most {byte_count(total.largest)}"),
         ("errors", f"{total.errors:,}"),
     ]
@@ -79,9 +79,18 @@ def _total(counted: RunStatistics) -> list[tuple[str, str]]:
         latency = total.latency
         ranks = {"p50": latency.p50_s, "p90": latency.p90_s, "p99": latency.p99_s}
         ranks["max"] = latency.max_s
-        text = ", ".join(f"{name} {value_s * _MS:.3g} ms" for name, value_s in ranks.items())
+        text = ", ".join(f"{name} {_duration(value_s)}" for name, value_s in ranks.items())
         facts.append(("latency", f"{text} of {latency.count:,} effects"))
     return facts
+
+
+def _duration(time_s: float) -> str:
+    return f"{_short(time_s)} s" if time_s >= 1 else f"{_short(time_s * _MS)} ms"
+
+
+def _short(value: float) -> str:
+    """Return a number with three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - 3 digits
 
 
 def _columns(by: Grouping) -> tuple[Column, ...]:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from hms_bus.abc import Record
-from hms_bus.cli.analysis.finding import find_record, read_conversation
+from hms_bus.cli.analysis.finding import find_record, read_around
 from hms_bus.cli.colour import is_coloured
 from hms_bus.cli.commands import command
 from hms_bus.cli.log.opening import open_reading
@@ -22,13 +22,13 @@ _PAYLOAD = 60
 
 
 class Story:
-    """An event among those of its conversation: `chain` leads to it, `effects` lead on."""
+    """An event among others: `chain` leads to it, `effects` lead on."""
 
     def __init__(self, records: Sequence[Record], target: Record) -> None:
         self._records = records
         self._causality = Causality([record.envelope for record in records])
         at = self._causality.find(target.envelope.id)
-        assert at is not None  # noqa: S101 - it was read with its conversation
+        assert at is not None  # noqa: S101 - it is one of them
         self._at = at
         self._chain = self._causality.chain(at)
 
@@ -72,7 +72,7 @@ def why(*, name: str, log: str | None, down: bool, form: str) -> None:
     async def find() -> Story:
         async with open_reading(log) as opened:
             record = await find_record(opened, name)
-            return Story(await read_conversation(opened, record), record)
+            return Story(await read_around(opened, record, effects=down), record)
 
     story = run(find)
     if form == "json":

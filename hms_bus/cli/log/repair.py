@@ -20,7 +20,6 @@ from hms_bus.cli.log.working import (
 )
 from hms_bus.cli.options import format_option, log_argument
 from hms_bus.cli.screen import byte_count
-from hms_bus.errors import LogError
 from hms_bus.log.tools import Checkup, Recovered, examine, recover_log
 from hms_bus.log.tools.steps import Report
 
@@ -43,8 +42,6 @@ def doctor(*, log: str | None, form: str) -> int:
     A note tells of what is unusual and harmless. The file is only read.
     """
     path = log_file(log)
-    if not path.is_file():
-        raise LogError(f"there is no log {path}: is the name right?", path=str(path))
     found = work("examining", "records", lambda report: examine(path, report))
     if form == "json":
         click.echo(msgspec.json.encode({"healthy": found.is_healthy, **msgspec.to_builtins(found)}))
@@ -62,10 +59,8 @@ def _show(found: Checkup) -> None:
     if found.is_healthy:
         click.echo(f"{click.style('healthy', fg='green')}: {found.records} records, {sizes}")
     else:
-        click.echo(
-            f"{click.style('NOT HEALTHY', fg='red', bold=True)}: sound up to position "
-            f"{found.records}, {sizes}"
-        )
+        sound = f"sound up to position {found.records}" if found.is_read else "records not checked"
+        click.echo(f"{click.style('NOT HEALTHY', fg='red', bold=True)}: {sound}, {sizes}")
 
 
 @command(
@@ -74,7 +69,7 @@ def _show(found: Checkup) -> None:
     hms-bus log recover damaged.db -o saved.db
     hms-bus log recover damaged.db -o saved.db --head run.head --format json
     """,
-    endings={0: "everything was saved", 3: "some records could not be saved"},
+    endings={0: "everything was saved", 3: "some records could not be saved, or may be missing"},
 )
 @required_log
 @new_log_option
@@ -84,9 +79,9 @@ def _show(found: Checkup) -> None:
 def recover(*, log: str, target: Path, head_file: Path | None, by: str | None, form: str) -> int:
     """Save every record of a damaged LOG that can be read and proven into a new log.
 
-    LOG and the WAL beside it are only read. What contradicts its hash is not saved. What was lost
-    is told, and stands in a record on `$log.recovered` at the end of the new log. That records are
-    missing at the end can only be seen from a head that was kept (--head).
+    LOG and the WAL beside it are only read. What contradicts its hash is not saved. What was lost,
+    or may have been, is told, and stands in a record on `$log.recovered` at the end of the new log.
+    How many records are missing at the end only a head can tell that was kept (--head).
     """
     path, target = log_file(log), new_file(target)
     expected = None if head_file is None else read_head(head_file)
@@ -97,18 +92,21 @@ def recover(*, log: str, target: Path, head_file: Path | None, by: str | None, f
 
     done = work("recovering", "pages", job)
     if form == "json":
-        click.echo(msgspec.json.encode({"lost": done.lost, **msgspec.to_builtins(_plain(done))}))
+        click.echo(msgspec.json.encode(msgspec.to_builtins(_plain(done))))
     else:
         _tell(done, target)
-    return DISCARDED if done.losses else OK
+    return OK if done.is_complete else DISCARDED
 
 
 def _plain(done: Recovered) -> dict[str, object]:
     return {
+        "complete": done.is_complete,
+        "lost": None if done.doubts and not done.lost else done.lost,
         "saved": done.saved,
         "unproven": done.unproven,
         "same": done.is_same,
         "losses": done.losses,
+        "doubts": done.doubts,
         "head": {"position": done.head.position, "hash": done.head.hash.hex()},
     }
 
@@ -123,7 +121,15 @@ def _tell(done: Recovered, target: Path) -> None:
         click.echo(f"{click.style('lost', fg='red')}: {where}: {loss.why}")
     if len(done.losses) > _SHOWN:
         click.echo(f"lost: {len(done.losses) - _SHOWN} more places; --format json lists all")
+    for doubt in done.doubts:
+        click.echo(f"{click.style('doubt', fg='red')}: {doubt}")
     proof = f", {done.unproven} of them behind a loss and unproven" if done.unproven else ""
-    click.echo(f"saved {done.saved} records to {target}{proof}; lost {done.lost}")
+    click.echo(f"saved {done.saved} records to {target}{proof}; lost {_lost(done)}")
     if not done.is_same:
         click.echo("positions behind the first loss are new; heads that were kept do not fit there")
+
+
+def _lost(done: Recovered) -> str:
+    if not done.doubts:
+        return str(done.lost)
+    return f"{done.lost}, and maybe more" if done.lost else "is not known"

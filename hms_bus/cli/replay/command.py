@@ -1,47 +1,38 @@
 """`hms-bus replay`: the options, and what becomes of them."""
 
-import os
-import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import Struct
+from click.core import ParameterSource
 
 from hms_bus.abc import Selector
-from hms_bus.cli.analysis.loading import load_function
-from hms_bus.cli.colour import is_coloured
 from hms_bus.cli.commands import command
-from hms_bus.cli.endings import DISCARDED, NEGATIVE, OK
+from hms_bus.cli.endings import DISCARDED, OK
 from hms_bus.cli.log.opening import reading_url
 from hms_bus.cli.options import LOG, MOMENT, RANGE, Bounds, Parsed
-from hms_bus.cli.replay.breaking import Break, parse_break
-from hms_bus.cli.replay.plain import play_plain
-from hms_bus.cli.replay.sending import send
+from hms_bus.cli.replay.breaking import parse_break
+from hms_bus.cli.replay.building import load_build
+from hms_bus.cli.replay.damage import left_out
+from hms_bus.cli.replay.playing import Playing, Wishes
+from hms_bus.cli.replay.sending import Sent, send
 from hms_bus.cli.running import run
 from hms_bus.cli.screen import note
-from hms_bus.envelope import Envelope
-from hms_bus.errors import LogCorruptError, UsageError
-from hms_bus.replay.comparing import compare
-from hms_bus.replay.describing import describe
-from hms_bus.replay.rerunning import Original, Rerun, open_rerun
+from hms_bus.errors import LogCorruptError, LogError, UsageError
+from hms_bus.replay.describing import amount
+from hms_bus.replay.paths import parse_ignored
 from hms_bus.replay.settings import ReplaySettings, parse_rate, parse_remap
-from hms_bus.replay.transport import capturing_to
 
-_COLOURS = {"-": "red", "+": "green", "~": "yellow"}
-
-
-class _Wishes(Struct, frozen=True, kw_only=True):
-    """What was asked for besides the settings of the replay."""
-
-    build: Callable[[str], Any]
-    wants_diff: bool
-    ignored: tuple[str, ...]
-    is_paused: bool
-    breaks: Break | None
-    loops: bool
+_NEEDS = {
+    **dict.fromkeys(
+        ("effects", "wants_diff", "is_paused", "expression", "loops", "capture"), "--into"
+    ),
+    **dict.fromkeys(("ignored", "count"), "--diff"),
+    "force": "--capture",
+    "requests": "--to",
+}
+"""Which option is of use only with which other one."""
 
 
 @command(
@@ -56,6 +47,7 @@ class _Wishes(Struct, frozen=True, kw_only=True):
     endings={
         0: "it worked; with --diff: the agents say what they said",
         1: "with --diff: they say something else; with --effects strict: they asked for more",
+        2: "the command line is wrong, the log cannot be opened, or nothing was played or compared",
         3: "a record could not be read; what lies behind it was left out",
     },
 )
@@ -77,6 +69,13 @@ class _Wishes(Struct, frozen=True, kw_only=True):
 @click.option("--diff", "wants_diff", is_flag=True, help="Compare with what was recorded.")
 @click.option(
     "--ignore", "ignored", multiple=True, metavar="PATH", help="Leave this out: $.ts; repeatable."
+)
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(0),
+    default=20,
+    help="With --diff: list so many in each part; 0: all. [default: 20]",
 )
 @click.option(
     "-r",
@@ -102,6 +101,7 @@ class _Wishes(Struct, frozen=True, kw_only=True):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what the agents say to this file, a CloudEvent in JSON per line.",
 )
+@click.option("--force", is_flag=True, help="Replace the file of --capture if it exists.")
 @click.option("--requests", is_flag=True, help="With --to: send requests, too.")
 def replay(
     *,
@@ -117,6 +117,7 @@ def replay(
     seq: Bounds,
     corr: str | None,
     capture: Path | None,
+    force: bool,
     requests: bool,
     expression: str | None,
     **wishes: Any,
@@ -126,7 +127,8 @@ def replay(
     Nothing leaves the process: what they say is captured, their requests are answered from the
     record. On a terminal space pauses, → plays the next record, ↑ and ↓ change the speed, q ends;
     elsewhere a line is printed for each record (`in`) and each output (`out`), with --diff only
-    what differs. EXPR is Python, of topic, type, source, id, position, corr, cause and data.
+    what differs, with --capture none. EXPR is Python, of topic, type, source, id, position, corr,
+    cause and data.
 
     With --to the events go to a live bus, marked by the extension `replayed`.
     """
@@ -140,83 +142,62 @@ def replay(
         rate=rate,
         remap=parse_remap(list(remap)),
     )
-    if (into is None) == (url is None):
-        raise UsageError("name the agents with --into module:function, or a bus with --to URL")
+    _check_options(into=into, url=url)
     if url is not None:
         return _publish(settings, url, wants_requests=requests)
-    asked = _Wishes(build=load_function(str(into)), breaks=parse_break(expression), **wishes)
-    return run(lambda: _rerun(settings, asked, capture))
+    if capture is not None and capture.exists() and not force:
+        raise UsageError(f"{capture} exists: choose another name, or --force replaces it")
+    parse_ignored(wishes["ignored"])
+    asked = Wishes(
+        run_log=run_log,
+        into=str(into),
+        build=load_build(str(into)),
+        capture=capture,
+        breaks=parse_break(expression),
+        **wishes,
+    )
+    return run(Playing(settings, asked).run)
 
 
-def _publish(settings: ReplaySettings, url: str, *, wants_requests: bool) -> None:
-    sent = run(lambda: send(settings, url, wants_requests=wants_requests))
-    note(f"published {sent.events} events; {sent.duplicates} were there; {sent.requests} requests")
+def _check_options(*, into: str | None, url: str | None) -> None:
+    """Refuse what would have no effect."""
+    if into is not None and url is not None:
+        raise UsageError("not both --into and --to: agents replay the log, or a bus is given it")
+    if into is None and url is None:
+        raise UsageError("name the agents with --into module:function, or a bus with --to URL")
+    context = click.get_current_context()
+    given = {
+        str(option.name): max(option.opts, key=len)
+        for option in context.command.params
+        if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+    }
+    for name, flag in given.items():
+        needed = _NEEDS.get(name)
+        if needed is not None and needed not in given.values():
+            target = "--into" if url is None else "--to"
+            instead = f", not with {target}" if needed in {"--into", "--to"} else ""
+            raise UsageError(f"{flag} is of use with {needed}{instead}")
 
 
-async def _rerun(settings: ReplaySettings, wishes: _Wishes, capture: Path | None) -> int:
-    async with AsyncExitStack() as stack:
-        write = None
-        if capture is not None:
-            write = await stack.enter_async_context(capturing_to(capture))
-        while True:
-            status = await _pass(settings, wishes, write)
-            if status is not None:
-                return status
+def _publish(settings: ReplaySettings, url: str, *, wants_requests: bool) -> int:
+    try:
+        sent = run(lambda: send(settings, url, wants_requests=wants_requests))
+    except LogError as error:
+        raise UsageError(str(error)) from error
+    note(", ".join(_told(sent)))
+    if isinstance(sent.failure, LogCorruptError):
+        note(left_out(sent.failure))
+        return DISCARDED
+    if sent.failure is not None:
+        raise sent.failure
+    return OK
 
 
-async def _pass(
-    settings: ReplaySettings, wishes: _Wishes, write: Callable[[Envelope], None] | None
-) -> int | None:
-    """Replay once; return the exit status, `None` when it is to be repeated."""
-    said: list[Envelope] = []
-    async with open_rerun(settings, wishes.build) as rerun:
-        original = Original(rerun) if wishes.wants_diff else None
-
-        def keep(envelope: Envelope) -> None:
-            if original is not None:
-                said.append(envelope)
-            if write is not None:
-                write(envelope)
-
-        rerun.on_output = keep
-        try:
-            has_ended = await _play(rerun, wishes)
-            await rerun.stage.pass_rest(settings.ahead if original is not None else 0)
-        except LogCorruptError as error:
-            note(f"{error}; what lies behind it was left out")
-            return DISCARDED
-        _sum_up(rerun)
-        if wishes.loops and not has_ended:
-            return None
-        return OK if original is None else _show_diff(original.outputs, said, wishes.ignored)
-
-
-async def _play(rerun: Rerun, wishes: _Wishes) -> bool:
-    """Play the record where it can be seen; return whether the user has ended it."""
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        from hms_bus.cli.replay.live import play_live  # noqa: PLC0415 - only a terminal needs it
-
-        return await play_live(rerun, is_paused=wishes.is_paused, breaks=wishes.breaks)
-    return await play_plain(rerun, breaks=wishes.breaks, shows=not wishes.wants_diff)
-
-
-def _sum_up(rerun: Rerun) -> None:
-    stage = rerun.stage
-    facts = [f"{stage.played} records handled", f"{stage.capture.count} outputs"]
-    if rerun.unrecorded:
-        lacking, first = len(rerun.unrecorded), rerun.unrecorded[0]
-        facts.append(f"{lacking} answers not in the record (first: {first.what} of {first.agent})")
-    if rerun.failed:
-        facts.append(f"{rerun.failed} handlers failed")
-    note(", ".join(facts))
-
-
-def _show_diff(recorded: list[Envelope], said: list[Envelope], ignored: tuple[str, ...]) -> int:
-    comparison = compare(recorded, said, ignore=ignored)
-    for line in describe(comparison, names=("recorded", "now"), limit=_SHOWN).splitlines():
-        coloured = is_coloured(sys.stdout) and line[:1] in _COLOURS
-        click.echo(click.style(line, fg=_COLOURS[line[0]]) if coloured else line)
-    return OK if comparison.is_same else NEGATIVE
-
-
-_SHOWN = 20
+def _told(sent: Sent) -> Generator[str]:
+    yield f"published {amount(sent.events, 'event')}"
+    if sent.duplicates:
+        yield f"{sent.duplicates} {'was' if sent.duplicates == 1 else 'were'} there already"
+    if sent.requests:
+        yield f"asked {amount(sent.requests, 'request')}"
+    if sent.left_out:
+        yield f"left out {amount(sent.left_out, 'request')} (--requests sends them, too)"

@@ -6,16 +6,21 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
-from hms_bus.abc import Record
-from hms_bus.bounces import REPLY_PREFIX
+from hms_bus.abc import Record, Selector
 from hms_bus.bus import Bus
+from hms_bus.cli.connecting import OTHER_BUS, require_others
 from hms_bus.cli.log.opening import configured
+from hms_bus.cli.replay.damage import is_asked_for
+from hms_bus.config import BusConfig
 from hms_bus.envelope import Envelope
-from hms_bus.errors import BusError
+from hms_bus.errors import BusError, LogCorruptError
 from hms_bus.ids import format_time
 from hms_bus.plugins import open_log
+from hms_bus.replay.naming import agent_of, is_named
 from hms_bus.replay.recording import Recording, batches_of
+from hms_bus.replay.requests import is_request
 from hms_bus.replay.settings import ReplaySettings
 from hms_bus.replay.stage import Pace
 
@@ -26,56 +31,117 @@ _AT_ONCE = 256
 
 
 class Sent(Struct, kw_only=True):
-    """How much was published, how much of it the bus's log had already, and asked."""
+    """What became of the selected messages.
+
+    `events` were published anew, `duplicates` were in the bus's log already, `requests` were asked
+    anew, `left_out` are requests, or may be. `failure` is what ended it before all was sent.
+    """
 
     events: int = 0
     duplicates: int = 0
     requests: int = 0
+    left_out: int = 0
+    failure: BusError | None = None
 
 
 async def send(settings: ReplaySettings, url: str, *, wants_requests: bool) -> Sent:
     """Publish the selected events at their pace, each with its own id, source and causes.
 
-    Replies, and all else on system topics, are left out; requests too, unless they are wanted: then
-    they are asked anew, and nobody waits for the answers longer than the replay lasts. Raises what
-    `Bus` and reading raise.
+    Left out are replies, all else on system topics, and what may be a request: what has a deadline,
+    asks for a stream, or has an answer at most `ahead` records later. With `wants_requests` what
+    was answered is asked anew, and what only has a deadline is published. Returns when the last
+    answer is there, or its time is over. Raises `UnsupportedError` for a bus where nobody could
+    hear it, and what opening it and the record raises.
     """
+    config = configured(url=url)
+    _require_listeners(config)
     sent = Sent()
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(open_log(settings.log))
-        bus = await stack.enter_async_context(Bus(config=configured(url=url)))
+        bus = await stack.enter_async_context(Bus(config=config))
         asking = await stack.enter_async_context(asyncio.TaskGroup())
-        recording = Recording(
-            batches_of(log, settings.selector), ahead=settings.ahead, remap=settings.remap
-        )
+        whole = replace(settings.selector, last=None, until_ns=None)
+        recording = Recording(batches_of(log, whole), ahead=settings.ahead, remap=settings.remap)
         stack.push_async_callback(recording.close)
-        pace = Pace(settings.rate)
-        while records := await recording.peek(_AT_ONCE):
-            for record in records:
-                if record.envelope.topic.startswith("$") or not _is_sent_by(record, settings):
-                    continue
-                await pace.wait(record.recorded_ns)
-                if not _is_request(record.envelope, recording):
-                    receipt = await bus.forward(_marked(record))
-                    sent.events += 1
-                    sent.duplicates += receipt.duplicate
-                elif wants_requests:
-                    sent.requests += 1
-                    asking.create_task(_ask(bus, record.envelope))
-            recording.forget(len(records))
+        sending = _Sending(settings, recording, bus, asking, sent, wants_requests=wants_requests)
+        try:
+            await sending.run()
+        except LogCorruptError as error:
+            sent.failure = error if is_asked_for(error, settings.selector) else None
+        except BusError as error:
+            sent.failure = error
     return sent
 
 
-def _is_sent_by(record: Record, settings: ReplaySettings) -> bool:
-    source = record.envelope.source
-    return not settings.only or bool({source, source.rpartition("/")[2]} & settings.only)
+def _require_listeners(config: BusConfig) -> None:
+    if config.log is None:
+        require_others(
+            config,
+            ">",
+            "publishing to",
+            instead=f"name a log with HMS_BUS_LOG, or {OTHER_BUS.replace('--bus', '--to')}",
+        )
 
 
-def _is_request(envelope: Envelope, recording: Recording) -> bool:
-    if envelope.credit is not None:
-        return True
-    caused = recording.caused_by(envelope.id)
-    return any(each.topic.startswith(REPLY_PREFIX) for each in caused)
+class _Sending:
+    def __init__(
+        self,
+        settings: ReplaySettings,
+        recording: Recording,
+        bus: Bus,
+        asking: asyncio.TaskGroup,
+        sent: Sent,
+        *,
+        wants_requests: bool,
+    ) -> None:
+        self._settings = settings
+        self._recording = recording
+        self._bus = bus
+        self._asking = asking
+        self._sent = sent
+        self._wants_requests = wants_requests
+        self._pace = Pace(settings.rate)
+
+    async def run(self) -> None:
+        """Send all. Raises what reading and publishing raise."""
+        while records := await self._recording.peek(_AT_ONCE):
+            for record in records:
+                if not _is_selected(record, self._settings.selector):
+                    return
+                if not record.envelope.topic.startswith("$") and self._is_sent_by(record):
+                    await self._send(record)
+            self._recording.forget(len(records))
+
+    def _is_sent_by(self, record: Record) -> bool:
+        only = self._settings.only
+        return not only or is_named(agent_of(record.envelope.source), only)
+
+    async def _send(self, record: Record) -> None:
+        is_asked = await self._is_request(record.envelope)
+        if is_asked and not self._wants_requests:
+            self._sent.left_out += 1
+            return
+        await self._pace.wait(record.recorded_ns)
+        if is_asked:
+            self._sent.requests += 1
+            self._asking.create_task(_ask(self._bus, record.envelope))
+            return
+        receipt = await self._bus.forward(_marked(record))
+        self._sent.duplicates += receipt.duplicate
+        self._sent.events += not receipt.duplicate
+
+    async def _is_request(self, envelope: Envelope) -> bool:
+        def known() -> bool | None:
+            caused = self._recording.caused_by(envelope.id)
+            return is_request(envelope, caused, unsure=not self._wants_requests) or None
+
+        return await self._recording.find(known) is not None
+
+
+def _is_selected(record: Record, selector: Selector) -> bool:
+    return (selector.last is None or record.position <= selector.last) and (
+        selector.until_ns is None or record.recorded_ns <= selector.until_ns
+    )
 
 
 def _marked(record: Record) -> Envelope:

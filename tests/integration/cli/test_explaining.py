@@ -1,5 +1,6 @@
 """`hms-bus diff`, `why`, `graph`, `stats` and `bisect` on real logs."""
 
+import csv
 import json
 import re
 import signal
@@ -127,6 +128,14 @@ def test_what_cannot_be_compared_is_a_wrong_command_line(cli: CommandLine, log: 
     assert "'at' is nothing" in cli.run("diff", log, log, "--ignore", "at", fails=2).err
 
 
+def test_no_record_is_no_difference_but_a_mistake(cli: CommandLine, log: str) -> None:
+    ended = cli.run("diff", log, log, "--topic", "nobody.says.this", fails=2)
+    assert "no event of A or B is on nobody.says.this" in ended.err
+    empty = keep([], cli.folder / "empty.db")
+    assert "neither A nor B has a record" in cli.run("diff", empty, empty, fails=2).err
+    cli.run("diff", log, empty, fails=1)
+
+
 def test_differences_are_coloured_on_a_terminal(cli: CommandLine, log: str) -> None:
     other = keep(said_again(conversation()[:-1]), cli.folder / "other.db")
     assert "\x1b[31m- missing, was A 6" in cli.on_terminal("diff", log, other)
@@ -217,6 +226,16 @@ def test_a_cause_of_another_conversation_is_found(cli: CommandLine) -> None:
     assert [record["event"]["topic"] for record in facts["chain"]] == ["order", "bill"]
 
 
+def test_an_effect_that_began_another_conversation_is_shown(cli: CommandLine) -> None:
+    order = said("order", by="/shop", correlationid="talk")
+    ask = said("ask", by="/bank", cause=order)
+    mail = said("mail", by="/post", cause=ask).replace(correlationid="of its own")
+    mixed = keep([order, ask, mail], cli.folder / "mixed.db")
+    facts = json.loads(cli.run("why", "2", mixed, "--effects", "--format", "json").text)
+    assert [effect["record"]["event"]["topic"] for effect in facts["effects"]] == ["mail"]
+    assert len(cli.run("graph", mixed, "--id", "2").lines) == 4
+
+
 # -- graph ---------------------------------------------------------------------------------------
 
 
@@ -290,6 +309,25 @@ def test_figures_are_a_table(cli: CommandLine, log: str) -> None:
     shown = cli.on_terminal("stats", log)
     assert "records" in shown
     assert "p99" in shown
+
+
+def test_figures_are_csv_with_a_head(cli: CommandLine, log: str) -> None:
+    rows = list(csv.reader(cli.run("stats", log, "--by", "type", "--format", "csv").lines))
+    assert rows[0][:3] == ["type", "count", "rate"]
+    assert rows[0][-4:] == ["p50", "p90", "p99", "max"]
+    assert ["Order", "1"] in [row[:2] for row in rows]
+    shown = cli.on_terminal("stats", log, "--format", "csv")
+    assert "topic,count," in shown
+    assert "latency" not in shown
+
+
+def test_long_latencies_are_in_seconds(cli: CommandLine) -> None:
+    order = said("order", by="/shop")
+    bill = said("bill", by="/bank", cause=order)
+    keep([order, bill], cli.folder / "slow.db")
+    with closing(sqlite3.connect(cli.folder / "slow.db")) as connection, connection:
+        connection.execute("UPDATE records SET recorded_ns = position * 11300000000")
+    assert "p50 11.3 s" in cli.on_terminal("stats", "slow.db")
 
 
 # -- bisect --------------------------------------------------------------------------------------

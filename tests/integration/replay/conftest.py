@@ -35,6 +35,20 @@ def asking_more(url):
         await bus.request("tool.stock", plan)
 
     return bus
+
+def listening(url):
+    bus = Bus(url, source="/agents/listener")
+
+    @bus.subscribe("task.new")
+    async def hear(task: int) -> None: ...
+
+    return bus
+
+def wants_nothing():
+    return team("direct://", Model())
+
+def failing(url):
+    return {}["no such team"]
 """
 
 

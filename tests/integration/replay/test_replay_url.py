@@ -1,20 +1,30 @@
 """`replay://` as the bus of unchanged programs: alone, with requests, streams and a log."""
 
 import asyncio
+import math
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from msgspec import Struct
 
 from hms_bus import Bus, DeadlineExceededError, Envelope, Message, RemoteError, StatusError, effect
 from hms_bus.abc import Selector
 from hms_bus.bus import context
-from hms_bus.errors import ConfigError, EffectError, UnsupportedError
-from hms_bus.plugins import open_log
+from hms_bus.errors import (
+    ConfigError,
+    EffectError,
+    EncodeError,
+    UnrecordedError,
+    UnsupportedError,
+)
+from hms_bus.plugins import get_codec, open_log, open_transport
 from hms_bus.replay import Outcome, ReplaySettings, open_rerun, rerun
 from hms_bus.replay.events import EFFECT, EffectBody
+from hms_bus.replay.transport import ReplayTransport
 from tests.support import runs
 
 PROGRAM = """
@@ -60,6 +70,46 @@ async def test_a_program_is_replayed_by_its_environment(tmp_path: Path) -> None:
     )
     lines = out.read_text(encoding="utf-8").splitlines()
     assert [line.count("FIRST") + 2 * line.count("LAST") for line in lines] == [1, 2]
+
+
+AGENT = """
+from hms_bus import Bus, effect
+
+bus = Bus.from_config(source="/agents/gambler")
+
+@bus.subscribe("word")
+async def draw() -> None:
+    await effect.random()
+
+bus.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("effects", "status", "said"),
+    [("recorded", 0, "the replay is over: 2 records handled"), ("strict", 1, "UnrecordedError")],
+)
+async def test_an_agent_ends_with_its_replay(
+    effects: str, status: int, said: str, tmp_path: Path
+) -> None:
+    async with open_log(f"sqlite:{tmp_path / 'run.db'}") as log:
+        await log.append([runs.said("word", word) for word in (1, 2)])
+    (tmp_path / "agent.py").write_text(AGENT, encoding="utf-8")
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "agent.py"],
+        cwd=tmp_path,
+        env={
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "HMS_BUS_URL": f"replay://{tmp_path}/run.db?effects={effects}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == status, ended.stderr
+    assert said in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -319,6 +369,123 @@ async def test_durable_subscriptions_get_what_is_played(tmp_path: Path) -> None:
     outcome = await rerun(str(tmp_path / "run.db"), keeper)
     assert said(outcome, "booked") == [[1, 1], [2, 2], [3, 1]]
     assert [str(failure.error) for failure in outcome.failures] == ["not yet"]
+
+
+class Point(Struct, frozen=True):
+    """What a function may return."""
+
+    x: int
+
+
+def a_point() -> Point:
+    return Point(1)
+
+
+def some_points() -> set[int]:
+    return {1}
+
+
+@pytest.mark.parametrize(
+    ("fn", "returned"),
+    [
+        (lambda: {"a": [1, 2.5, None, True]}, {"a": [1, 2.5, None, True]}),
+        (lambda: {1}, [1]),
+        (lambda: (1, 2), [1, 2]),
+        (lambda: Point(1), {"x": 1}),
+        (lambda: {1: "one"}, {"1": "one"}),
+        (lambda: math.nan, None),
+        (lambda: b"bytes", "Ynl0ZXM="),
+        (a_point, Point(1)),
+        (some_points, {1}),
+    ],
+)
+async def test_an_effect_returns_what_its_record_holds_also_when_it_runs(
+    fn: Callable[[], object], returned: object, tmp_path: Path
+) -> None:
+    results: list[object] = []
+
+    def using(url: str, log: str | None = None) -> Bus:
+        bus = Bus(url, log=log, source="/agents/using")
+
+        @bus.subscribe("use")
+        async def use() -> None:
+            results.append(await effect("tool", fn))
+            await bus.publish("used")
+
+        return bus
+
+    log = f"sqlite:{tmp_path / 'run.db'}"
+    async with (
+        using("direct://using", log),
+        Bus("direct://using", log=log, source="/desk") as desk,
+        desk.subscribe("used") as used,
+    ):
+        await desk.publish("use")
+        await anext(used)
+    for effects in ("strict", "live"):
+        await rerun(str(tmp_path / "run.db"), using, effects=effects)
+    assert results == [returned] * 3
+    assert {type(result) for result in results} == {type(returned)}
+
+
+async def test_an_effect_that_returns_something_else_than_it_says_is_refused() -> None:
+    refused: list[EncodeError] = []
+
+    def wrong() -> int:
+        return cast("int", "no number")
+
+    async with Bus("direct://", log="memory:", source="/agents/wrong") as bus:
+
+        @bus.subscribe("use")
+        async def use() -> None:
+            try:
+                await effect("tool", wrong)
+            except EncodeError as error:
+                refused.append(error)
+
+        await bus.publish("use")
+    assert "wrong" in str(refused[0])
+
+
+async def replayed(
+    path: Path, agent: Callable[[Bus], None], query: str = ""
+) -> asyncio.Future[None]:
+    """Let an agent handle the record at a URL until that is over; return how it ended."""
+    url = f"replay://{path}?{query}"
+    async with (
+        open_transport(url, codec=get_codec("json")) as transport,
+        Bus(url, source="/agents/agent") as bus,
+    ):
+        agent(bus)
+        over = cast("ReplayTransport", transport).over
+        assert over is not None
+        await asyncio.wait([over], timeout=10)
+        return over
+
+
+async def test_the_end_of_a_replay_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_log(f"sqlite:{tmp_path / 'run.db'}") as log:
+        await log.append([runs.said("word", word) for word in (1, 2)])
+
+    def lacking(bus: Bus) -> None:
+        @bus.subscribe("word")
+        async def use() -> None:
+            await effect("tool", lambda: 1)
+
+    ended = await replayed(tmp_path / "run.db", lacking)
+    assert ended.result() is None
+    told = caplog.records[-1]
+    assert (told.levelname, told.getMessage()) == (
+        "WARNING",
+        "the replay is over: 2 records handled, 0 outputs, 2 answers not in the record",
+    )
+    ended = await replayed(tmp_path / "run.db", lacking, "effects=strict")
+    assert isinstance(ended.exception(), UnrecordedError)
+    [told] = [record for record in caplog.records if "the replay ended" in record.getMessage()]
+    assert told.levelname == "ERROR"
+    assert "$effect.tool" in told.getMessage()
 
 
 async def test_those_who_come_and_go_at_once_share_one_replay(tmp_path: Path) -> None:

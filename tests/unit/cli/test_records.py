@@ -143,3 +143,8 @@ def test_a_coloured_line_says_the_same() -> None:
 
 def test_a_json_line_is_msgspec_readable() -> None:
     assert msgspec.json.decode(json_line(envelope(2**53), 1, 0))["event"]["data"] == 2**53
+
+
+def test_a_payload_that_was_taken_out_is_no_empty_one() -> None:
+    redacted = envelope({"a": 1}).replace(datacontenttype="application/json", data=UNSET)
+    assert payload_text(redacted) == "<no application/json: redacted>"

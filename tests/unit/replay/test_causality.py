@@ -5,6 +5,7 @@ from hypothesis import given
 
 from hms_bus import Envelope
 from hms_bus.replay.causality import Causality
+from hms_bus.replay.events import EFFECT
 from tests.support.runs import answered, runs, said
 
 
@@ -60,6 +61,18 @@ def test_what_the_asker_says_after_an_answer_is_a_consequence_of_it() -> None:
     causality = Causality([task, before, question, answer, after, other])
     assert list(causality.consequences(3)) == [4]
     assert list(causality.effects(3)) == []
+
+
+def test_what_a_handler_says_after_an_effect_is_a_consequence_of_it() -> None:
+    task = said("task", by="/desk")
+    before = said("begun", by="/worker", cause=task)
+    first = said("$effect.search", by="/worker", cause=task, type=EFFECT)
+    other = said("seen", by="/watcher", cause=task)
+    second = said("$effect.model", by="/worker", cause=task, type=EFFECT)
+    after = said("done", by="/worker", cause=task)
+    causality = Causality([task, before, first, other, second, after])
+    assert list(causality.consequences(2)) == [4]
+    assert list(causality.consequences(4)) == [5]
 
 
 @given(runs())

@@ -12,6 +12,7 @@ from hms_bus import Envelope
 from hms_bus.errors import TopicError, UsageError
 from hms_bus.replay import Change, Comparison, compare
 from hms_bus.replay.describing import describe, preview
+from hms_bus.replay.events import EFFECT
 from tests.support.runs import answered, runs, said, said_again
 
 
@@ -255,6 +256,24 @@ def test_the_first_difference_and_its_consequences_stand_apart(bug: Comparison) 
     assert [bug.event(found).topic for found in bug.independent] == ["clock"]
 
 
+def test_what_was_said_after_another_result_of_an_effect_follows_from_it() -> None:
+    task, note = said("task", by="/desk"), said("note", by="/desk")
+
+    def run(hits: int, text: str) -> list[Envelope]:
+        searched = said("$effect.search", {"value": hits}, by="/worker", cause=task, type=EFFECT)
+        asked = said("$effect.model", {"value": hits}, by="/worker", cause=task, type=EFFECT)
+        found = said("found", hits, by="/worker", cause=task)
+        read = said("read", text, by="/reader", cause=note)
+        return [task, note, searched, asked, found, read]
+
+    comparison = compare(run(1, "a"), run(2, "b"))
+    assert [comparison.event(found).topic for found in comparison.following] == [
+        "$effect.model",
+        "found",
+    ]
+    assert [comparison.event(found).topic for found in comparison.independent] == ["read"]
+
+
 def test_differences_on_some_topics(bug: Comparison) -> None:
     narrowed = bug.only("report")
     assert kinds(narrowed) == [("changed", "report")]
@@ -307,6 +326,19 @@ def test_of_long_texts_the_words_show_where_they_part() -> None:
 def test_no_payload_moves_a_terminal() -> None:
     assert preview("\x1b[2J\n\u2028") == '"\\u001b[2J\\n\\u2028"'
     assert preview(b"\x00" * 40).startswith("<40 bytes: 0000")
+
+
+def test_no_name_in_a_payload_moves_a_terminal() -> None:
+    name = "\x1b[2J\u202e\n"
+    text = describe(compare([said("a", {name: 1})], [said("a", {name: 2})]))
+    assert "\x1b" not in text
+    assert [line for line in text.splitlines() if "1 -> 2" in line] == [
+        r'    $["\u001b[2J\u202e\n"]: 1 -> 2'
+    ]
+
+
+def test_the_words_count_one_as_one() -> None:
+    assert describe(compare([said("a")], [said("a")])) == "no difference: 1 event is the same"
 
 
 def test_a_hundred_thousand_events_take_no_longer_than_as_many_small_runs() -> None:

@@ -76,7 +76,14 @@ def test_a_name_is_something_that_is_compared() -> None:
         parse_ignored(["ts"])
 
 
-@given(json_texts.filter(lambda name: not ("'" in name and '"' in name)))
+def test_a_name_in_double_quotes_is_a_json_string() -> None:
+    [step] = parse_path(r'$["it\u0027s \"so\""]')
+    assert step.key == 'it\'s "so"'
+    with pytest.raises(UsageError, match="is no JSON string"):
+        parse_path(r'$["\x"]')
+
+
+@given(json_texts)
 def test_a_path_that_is_shown_can_be_ignored(name: str) -> None:
     [step] = parse_path(extend("$", name))
     assert step.key == name

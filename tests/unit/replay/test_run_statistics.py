@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hms_bus import Envelope
 from hms_bus.bounces import ERROR
 from hms_bus.replay import statistics_of_runs
+from hms_bus.replay.events import EFFECT
 from hms_bus.replay.statistics_of_runs import Figures, Grouping, RunStatistics
 from tests.support.runs import answered, recorded, said
 
@@ -57,6 +58,14 @@ def test_errors_are_replies_and_what_is_severe(run: list[Envelope]) -> None:
         "alarm": 1,
     }
     assert counted(run).total().errors == 2
+
+
+def test_an_effect_that_failed_is_an_error() -> None:
+    failed = said("$effect.model", {"error": "builtins.OSError", "text": "no"}, type=EFFECT)
+    worked = said("$effect.clock", {"value": 1}, type=EFFECT)
+    redacted = said("$effect.model", type=EFFECT)
+    errors = {f.name: f.errors for f in counted([failed, worked, redacted]).groups()}
+    assert errors == {"$effect.model": 1, "$effect.clock": 0}
 
 
 def test_latencies_lie_between_a_cause_and_its_effect(run: list[Envelope]) -> None:

@@ -1,8 +1,12 @@
 """`recover_log`: whatever happened to the file, what can be proven is saved, the rest is named."""
 
+import errno
 import hashlib
+import io
 import json
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,17 @@ from hms_bus.abc import Head
 from hms_bus.errors import LogError, LogLockedError, UsageError
 from hms_bus.log.lock import acquire
 from hms_bus.log.tools import Loss, Recovered, recover_log
+from hms_bus.log.tools.remains import Remains
+from hms_bus.log.tools.steps import silent
+from hms_bus.log.tools.walfile import Wal
+from tests.support.killed_logs import (
+    FRAME_HEADER,
+    flip,
+    frames_in,
+    in_frame,
+    killed_log,
+    wal_of,
+)
 from tests.support.tool_logs import (
     PAGE,
     fill,
@@ -65,6 +80,7 @@ def assert_accounts_for_all(done: Recovered, target: Path, count: int = 200) -> 
 def test_a_sound_log_is_saved_with_the_same_chain(log: Path) -> None:
     done, target = recovered(log)
     assert (done.saved, done.losses, done.is_same) == (200, (), True)
+    assert done.is_complete
     assert [one.hash for one in records(target)] == [one.hash for one in records(log)]
 
 
@@ -97,6 +113,68 @@ def test_a_file_that_was_cut_off_keeps_what_stands_before(log: Path) -> None:
     assert 20 < done.saved < 180
     assert done.is_same
     assert_accounts_for_all(done, target)
+    [doubt] = done.doubts
+    assert f"the file was cut off, {log.stat().st_size:,} of {size:,} bytes are left" in doubt
+    assert "how many is unknown" in doubt
+
+
+def test_a_file_that_was_cut_off_is_never_said_to_be_complete(log: Path) -> None:
+    overwrite(log, (root_of(log, "topics") - 1) * PAGE, bytes(PAGE))
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size // 2)
+    done, target = recovered(log)
+    assert (done.losses, done.is_complete) == ((), False)
+    last = records(target)[-1]
+    assert last.topic == "$log.recovered"
+    assert json.loads(last.document)["data"]["doubts"] == [*done.doubts]
+    assert f"behind position {done.saved} are probably missing" in done.doubts[0]
+
+
+def test_a_short_rest_still_knows_how_much_there_was(tmp_path: Path) -> None:
+    log = fill(tmp_path / "run.db", numbered(400))
+    with log.open("r+b") as file:
+        file.truncate(10 * PAGE)
+    done, target = recovered(log)
+    assert done.saved < 100
+    assert_accounts_for_all(done, target, 400)
+
+
+def test_a_file_that_ends_in_the_middle_of_a_page_without_a_header_was_cut_off(log: Path) -> None:
+    overwrite(log, 0, bytes(PAGE))
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size // 2 + 100)
+    done, _ = recovered(log)
+    assert "the file ends in the middle of a page" in done.doubts[0]
+
+
+def test_an_end_that_no_topic_knows_is_doubted(log: Path) -> None:
+    overwrite(log, (root_of(log, "topics") - 1) * PAGE, bytes(PAGE))
+    overwrite(log, (leaves_of(log)[-1] - 1) * PAGE, bytes(PAGE))
+    done, _ = recovered(log)
+    assert (done.losses, done.is_complete) == ((), False)
+    assert "nothing that is left says where the log ended" in done.doubts[0]
+
+
+def test_a_log_of_one_record_is_complete(tmp_path: Path) -> None:
+    done, _ = recovered(fill(tmp_path / "run.db", numbered(1)))
+    assert (done.saved, done.is_complete) == (1, True)
+
+
+def test_pages_that_the_disk_does_not_give_cost_only_themselves(log: Path) -> None:
+    bad = (leaves_of(log)[5] - 1) * PAGE
+
+    class Disk(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() == bad:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    remains = Remains(Disk(log.read_bytes()), None, Wal({}, []))
+    rows, last = remains.rows(silent)
+    positions = [rivals[0].position for rivals in rows]
+    assert last == positions[-1] == 200
+    assert 180 < len(positions) < 200
+    assert remains.unreadable == 1
 
 
 def test_a_kept_head_shows_what_the_end_has_lost(log: Path) -> None:
@@ -108,6 +186,22 @@ def test_a_kept_head_shows_what_the_end_has_lost(log: Path) -> None:
     assert done.losses[-1].why == "the log ends before the head that was kept"
     assert done.is_same
     assert_accounts_for_all(done, target, 205)
+
+
+@pytest.mark.parametrize("position", [150, 200])
+def test_a_kept_head_of_another_chain_shows_that_the_log_was_rewritten(
+    log: Path, position: int
+) -> None:
+    kept = records(log)[position - 1]
+    head = Head(position=position, hash=kept.hash, recorded_ns=kept.recorded_ns)
+    assert recovered(log, head)[0].is_complete
+    done = recover_log(
+        log, log.with_name("again.db"), by="/test", expected=replace(head, hash=bytes(32))
+    )
+    assert (done.losses, done.is_complete) == ((), False)
+    [doubt] = done.doubts
+    assert f"the record at position {position} is not the one" in doubt
+    assert "the log was rewritten" in doubt
 
 
 def test_an_altered_text_is_found_by_its_hash_and_not_saved(log: Path) -> None:
@@ -139,6 +233,7 @@ def test_what_was_lost_stands_in_the_new_log(log: Path) -> None:
         "unproven": 0,
         "lost": [{"first": 77, "last": 77, "why": "its contents contradict its hash"}],
         "more": 0,
+        "doubts": [],
     }
 
 
@@ -190,6 +285,74 @@ def test_a_missing_wal_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert numbers(target) == [*range(1, 51)]
 
 
+@pytest.mark.parametrize(
+    ("part", "offset"),
+    [
+        pytest.param(None, 18, id="the salts of the header"),
+        pytest.param(0.1, FRAME_HEADER + 2000, id="an early page"),
+        pytest.param(0.5, FRAME_HEADER + 2000, id="a page"),
+        pytest.param(0.5, 10, id="the salts of a frame"),
+        pytest.param(1, 20, id="the last checksum"),
+    ],
+)
+def test_a_damaged_wal_loses_nothing_that_the_chain_proves(
+    tmp_path: Path, part: float | None, offset: int
+) -> None:
+    log = killed_log(tmp_path / "run.db", numbered(60))
+    whole = records(killed_log(tmp_path / "whole.db", numbered(60)))
+    number = int((frames_in(log) - 1) * (part or 0))
+    flip(wal_of(log), offset if part is None else in_frame(number, offset))
+    done, target = recovered(log)
+    assert (done.saved, done.unproven, done.is_complete) == (60, 0, True)
+    assert [one.id for one in records(target)] == [one.id for one in whole]
+
+
+def test_what_a_damaged_wal_has_lost_is_named(tmp_path: Path) -> None:
+    log = killed_log(tmp_path / "run.db", numbered(60))
+    wal = wal_of(log)
+    content = wal.read_bytes()
+    # In each version of the page that holds it.
+    wal.write_bytes(content.replace(b'{"n":30,', b'{"n":99,'))
+    done, target = recovered(log)
+    assert [(loss.first, loss.last) for loss in done.losses] == [(30, 30)]
+    assert_accounts_for_all(done, target, 60)
+
+
+def test_long_documents_are_found_behind_the_damage_of_a_wal(tmp_path: Path) -> None:
+    log = killed_log(tmp_path / "run.db", numbered(12, padding=20_000))
+    flip(wal_of(log), in_frame(frames_in(log) // 2, 10))
+    done, _ = recovered(log)
+    assert (done.saved, done.is_complete) == (12, True)
+
+
+def test_pages_that_were_copied_before_the_wal_was_damaged_count(tmp_path: Path) -> None:
+    log = killed_log(tmp_path / "run.db", numbered(60))
+    wal = wal_of(log).read_bytes()
+    with closing(sqlite3.connect(log)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        log.with_name("copied.db").write_bytes(log.read_bytes())
+    copied = log.with_name("copied.db")
+    # Of the WAL is left what is older than the file, and one frame behind the damage.
+    wal_of(copied).write_bytes(wal[: in_frame(100, 0)])
+    flip(wal_of(copied), in_frame(98, 10))
+    done, _ = recovered(copied)
+    assert (done.saved, done.is_complete) == (60, True)
+
+
+def test_a_link_leads_to_the_wal_and_the_lock_of_the_log(tmp_path: Path) -> None:
+    log = killed_log(tmp_path / "run.db", numbered(20))
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.symlink_to(log)
+    assert recover_log(link, tmp_path / "saved.db", by="/test").saved == 20
+    lock = acquire(log)
+    try:
+        with pytest.raises(LogLockedError):
+            recover_log(link, tmp_path / "again.db", by="/test")
+    finally:
+        lock.release()
+
+
 def test_a_log_that_is_written_is_left_alone(log: Path) -> None:
     lock = acquire(log)
     try:
@@ -207,12 +370,22 @@ def test_a_name_that_is_taken_and_one_that_is_not_there_are_refused(log: Path) -
         recover_log(log.with_name("none.db"), log.with_name("saved.db"), by="/test")
 
 
-def test_a_file_of_garbage_gives_an_empty_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"hi\n", random.Random(2).randbytes(40 * PAGE)])
+def test_of_what_holds_no_record_no_log_is_made(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "run.db"
-    log.write_bytes(random.Random(2).randbytes(40 * PAGE))
-    done, target = recovered(log)
-    assert (done.saved, done.losses) == (0, ())
-    assert records(target) == []
+    log.write_bytes(content)
+    with pytest.raises(LogError, match="no record of hms-bus was found"):
+        recover_log(log, tmp_path / "saved.db", by="/test")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.db"]
+
+
+def test_tables_of_another_program_are_no_losses(tmp_path: Path) -> None:
+    log = tmp_path / "run.db"
+    with closing(sqlite3.connect(log)) as connection, connection:
+        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, name TEXT, count INTEGER)")
+        connection.execute("INSERT INTO notes VALUES (1, 'apples', 7)")
+    with pytest.raises(LogError, match="no record of hms-bus was found"):
+        recover_log(log, tmp_path / "saved.db", by="/test")
 
 
 @given(

@@ -1,0 +1,40 @@
+"""Other names for the topics and agents of a record (`--remap`)."""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from hms_bus.abc import Record
+from hms_bus.bounces import reply_topic
+from hms_bus.envelope import Envelope
+from hms_bus.replay.naming import agent_of
+
+
+class Renaming:
+    """Gives the topics and sources of records the names that `remap` has for them.
+
+    A topic's name is also that of its replies, and that of an event's type where the type is no
+    other. An agent is renamed whatever random digits its source ends in.
+    """
+
+    def __init__(self, remap: Mapping[str, str]) -> None:
+        self._topics = {reply_topic(old): reply_topic(new) for old, new in remap.items()} | {
+            **remap
+        }
+        self._sources = remap
+        self.is_needed = bool(remap)
+        """Whether it changes anything."""
+
+    def record(self, record: Record) -> Record:
+        """Return the record with the new names."""
+        return replace(record, envelope=self._envelope(record.envelope))
+
+    def _envelope(self, envelope: Envelope) -> Envelope:
+        topic, source = envelope.topic, envelope.source
+        new_topic = self._topics.get(topic, topic)
+        by_agent = self._sources.get(agent_of(source), source)
+        return envelope.replace(
+            topic=new_topic,
+            type=new_topic if envelope.type == topic else envelope.type,
+            source=self._sources.get(source, by_agent),
+        )
