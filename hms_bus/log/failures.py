@@ -163,7 +163,20 @@ def _is_marked(path: Path) -> bool:
 def not_a_log(path: Path, why: str, *, is_read_only: bool = False) -> LogFormatError:
     """Explain that the file holds something else."""
     step = "give the name of a log" if is_read_only else "give the name of a new file, or of a log"
-    return LogFormatError(f"{path} is no log of hms-bus ({why}): {step}", path=str(path))
+    return LogFormatError(
+        f"{path} is no log of hms-bus ({why}): {step}; if it was one, "
+        f"`hms-bus log doctor {shlex.quote(str(path))}` tells what is left",
+        path=str(path),
+    )
+
+
+def empty(path: Path) -> LogFormatError:
+    """Explain that there is nothing to read, and that opening it would hide a loss."""
+    return LogFormatError(
+        f"{path} is empty, not even a log without records: give the name of a log; restore a copy "
+        "if this was one, as opening it for writing begins a new log",
+        path=str(path),
+    )
 
 
 def no_permission(path: Path) -> LogError:

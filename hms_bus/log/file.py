@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hms_bus.errors import LogError, LogFormatError
 from hms_bus.filelock import FileLock
-from hms_bus.log.failures import no_permission, open_failed
+from hms_bus.log.failures import empty, no_permission, open_failed
 from hms_bus.log.lock import acquire, lock_path
 from hms_bus.log.reader import connect_read_only
 from hms_bus.log.schema import CURRENT, Schema, prepare_file, read_version
@@ -119,6 +119,8 @@ def check_readable(path: Path, settings: Settings, schema: Schema = CURRENT) -> 
             version = read_version(connection, path, schema, is_read_only=True)
     except sqlite3.Error as error:
         raise open_failed(error, path, is_read_only=True) from error
+    if not path.stat().st_size:
+        raise empty(path)
     if version < schema.version:
         raise LogFormatError(
             f"{path} is empty, or of an older schema version ({version}, this release reads "

@@ -36,6 +36,8 @@ MAX_ENTRIES = 4096
 
 
 _PAGE_BYTES = 4096
+_PAGES_OF_A_COMMIT = 4
+"""A commit writes a page of each table and index anew, also with one record, or with none."""
 
 
 Work = Callable[[sqlite3.Connection], None]
@@ -144,6 +146,7 @@ class Writer:
         try:
             outcomes = self._place(units)
             self._ledger.flush()
+            self._pages += _PAGES_OF_A_COMMIT
             for *_, work in units:
                 if work is not None:
                     work(self._connection)

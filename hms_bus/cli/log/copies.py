@@ -12,7 +12,14 @@ import msgspec
 from hms_bus.abc import Selector, Verification
 from hms_bus.cli.commands import command
 from hms_bus.cli.endings import DISCARDED, OK
-from hms_bus.cli.log.working import PATH, log_file, new_file, new_log_option, required_log, work
+from hms_bus.cli.log.working import (
+    counted,
+    log_file,
+    new_file,
+    new_log_option,
+    required_log,
+    work,
+)
 from hms_bus.cli.options import LOG, format_option, selector_options
 from hms_bus.cli.screen import note
 from hms_bus.errors import UsageError
@@ -40,14 +47,14 @@ _SHOWN = 10
 def filter_(*, log: str, target: Path, selector: Selector, form: str) -> None:
     """Write the selected records of LOG into a new log.
 
-    Recorded times stay, positions are new.
+    Recorded times stay, positions are new. Schedules that were sent are left out.
     """
     path, target = log_file(log), new_file(target)
     done = work("filtering", "records", lambda report: filter_log(path, target, selector, report))
     if form == "json":
         click.echo(msgspec.json.encode(done))
     else:
-        click.echo(f"wrote {done.written} of {done.read} records to {target}")
+        click.echo(f"wrote {done.written} of {counted(done.read, 'record')} to {target}")
 
 
 @command(
@@ -71,8 +78,8 @@ def merge(*, logs: tuple[str, ...], target: Path, form: str) -> int:
     if form == "json":
         click.echo(msgspec.json.encode(done))
     else:
-        duplicates = f"{done.duplicates} duplicates"
-        click.echo(f"wrote {done.written} of {done.read} records to {target}; {duplicates}")
+        read, duplicates = counted(done.read, "record"), counted(done.duplicates, "duplicate")
+        click.echo(f"wrote {done.written} of {read} to {target}; {duplicates}")
     for clash in done.clashes[:_SHOWN]:
         note(
             f"left out: {clash.path} position {clash.position}: another record has its source "
@@ -103,13 +110,22 @@ def _parse_size(_: click.Context, __: click.Parameter, text: str) -> int:
     "--by",
     type=click.Choice(["topic", "day", "size"]),
     required=True,
-    help="A log for each topic, each day (UTC), or each so many bytes.",
+    help="A log for each topic, each day (UTC), or about so many bytes.",
 )
 @click.option(
-    "-o", "--output", "folder", type=PATH, required=True, metavar="DIR", help="The folder to make."
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder to make.",
 )
 @click.option(
-    "--size", default="64MB", callback=_parse_size, help="With --by size. [default: 64MB]"
+    "--size",
+    default="64MB",
+    callback=_parse_size,
+    help="With --by size: about so much besides the 32 KB of an empty log. [default: 64MB]",
 )
 @format_option("text", "json")
 def split(*, log: str, by: By, folder: Path, size: int, form: str) -> None:
@@ -169,4 +185,4 @@ def _show(found: Verification, file: Path, form: str) -> None:
         click.echo(msgspec.json.encode(facts))
     else:
         end = f"head {head['position']} {head['hash']}"
-        click.echo(f"copied {found.records} records to {file}, sound, {end}")
+        click.echo(f"copied {counted(found.records, 'record')} to {file}, sound, {end}")

@@ -9,10 +9,10 @@ import msgspec
 from hms_bus.abc import Verification
 from hms_bus.cli.commands import command
 from hms_bus.cli.endings import NEGATIVE, OK
-from hms_bus.cli.files import write_whole
+from hms_bus.cli.files import write_head
 from hms_bus.cli.log.opening import log_url, open_reading
 from hms_bus.cli.log.verify import words
-from hms_bus.cli.log.working import PATH
+from hms_bus.cli.log.working import PATH, counted
 from hms_bus.cli.options import format_option, log_argument
 from hms_bus.cli.running import run
 from hms_bus.cli.screen import progress
@@ -50,7 +50,7 @@ def keygen(*, key: Path) -> None:
     "target",
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     default="-",
-    help="The seal to write; replaces an older one. [default: stdout]",
+    help="The seal to write; replaces an older seal, nothing else. [default: stdout]",
 )
 @format_option("text", "json")
 def seal(*, log: str | None, key_file: Path, target: Path, form: str) -> int:
@@ -73,11 +73,11 @@ def seal(*, log: str | None, key_file: Path, target: Path, form: str) -> int:
     if str(target) == "-":
         click.echo(format_seal(made), nl=False)
         return OK
-    write_whole(target, format_seal(made))
+    write_head(target, format_seal(made))
     if form == "json":
         click.echo(msgspec.json.encode(facts(made)))
     else:
-        click.echo(f"sealed {found.head.position} records in {target}")
+        click.echo(f"sealed {counted(found.head.position, 'record')} in {target}")
     return OK
 
 

@@ -10,7 +10,16 @@ import msgspec
 
 from hms_bus.abc import Selector
 from hms_bus.cli.commands import command
-from hms_bus.cli.log.working import PATH, by_option, log_file, new_file, required_log, sender, work
+from hms_bus.cli.log.working import (
+    PATH,
+    by_option,
+    counted,
+    log_file,
+    new_file,
+    required_log,
+    sender,
+    work,
+)
 from hms_bus.cli.options import PATTERN, format_option, selector_options
 from hms_bus.cli.screen import note
 from hms_bus.durations import parse_duration
@@ -91,7 +100,8 @@ def compact(
 
     A record stays when every rule for its topic keeps it. Positions and the hash chain are new; a
     record on `$log.compacted` at the end tells the rules and the old head. What the log says about
-    itself, on `$log.>`, always stays.
+    itself, on `$log.>`, always stays, and so do schedules that are still to be sent; those that
+    were go. Dead letters, on `$dlq.>`, are left out only by a rule that names them.
     """
     if in_place == (target is not None):
         raise UsageError("choose one: a new log, -o NEW, or --in-place")
@@ -107,7 +117,8 @@ def compact(
     if form == "json":
         click.echo(msgspec.json.encode(_facts(done)))
     else:
-        click.echo(f"kept {done.kept} records in {target or path}, dropped {done.dropped}")
+        kept = counted(done.kept, "record")
+        click.echo(f"kept {kept} in {target or path}, dropped {done.dropped}")
 
 
 def _rules(
@@ -185,7 +196,8 @@ def redact(
         click.echo(msgspec.json.encode(_redacted_facts(done)))
     else:
         verb = "would take" if dry_run else "took"
-        click.echo(f"{verb} {len(done.positions)} payloads out, {done.payload_bytes} bytes")
+        payloads = counted(len(done.positions), "payload")
+        click.echo(f"{verb} {payloads} out, {counted(done.payload_bytes, 'byte')}")
     if done.positions and not done.is_erased and not dry_run:
         note(
             "somebody reads the log, so the payloads are still in the WAL: end the readers, then "

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO
 
 import click
 
@@ -15,18 +15,18 @@ from hms_bus.cli.endings import DISCARDED, OK
 from hms_bus.cli.files import replacing
 from hms_bus.cli.lines import read_lines
 from hms_bus.cli.log.feeding import feed_documents
-from hms_bus.cli.log.opening import log_url, open_reading
-from hms_bus.cli.options import LOG, format_option, log_argument, selector_options
+from hms_bus.cli.log.forms import BINARY, Form, form_option, form_to_read, form_to_write
+from hms_bus.cli.log.opening import file_of, log_url, open_reading
+from hms_bus.cli.log.working import counted
+from hms_bus.cli.options import LOG, log_argument, selector_options
 from hms_bus.cli.running import run
 from hms_bus.cli.screen import Advance, note, progress
 from hms_bus.errors import DecodeError, UsageError
 from hms_bus.log.tools.forms import RecordWriter, open_writer
+from hms_bus.log.tools.rows import remove_if_empty
 from hms_bus.log.transfer import Imported, export_lines, import_lines
 from hms_bus.plugins import open_log
 
-_Form = Literal["jsonl", "batch", "mcap", "parquet"]
-_FORMS: tuple[_Form, ...] = get_args(_Form)
-_BINARY = ("mcap", "parquet")
 _STDIN = 0
 _FLUSH_BYTES = 256 * 1024
 _REPORT_EACH = 1000
@@ -40,7 +40,7 @@ _SHOWN_PROBLEMS = 10
     hms-bus log export run.db --topic 'orders.>' | gzip > orders.jsonl.gz
     hms-bus log export run.db | hms-bus log import copy.db
     hms-bus log export run.db --format batch -o run.json
-    hms-bus log export run.db --format parquet -o run.parquet
+    hms-bus log export run.db -o run.parquet
     """,
 )
 @log_argument
@@ -51,10 +51,10 @@ _SHOWN_PROBLEMS = 10
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write, complete or not at all; `-` is stdout. [default: -]",
 )
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@format_option(*_FORMS)
+@click.option("--force", is_flag=True, help="Replace the file if it exists; never a log.")
+@form_option("How to write. [default: by the name of the file, else jsonl]")
 def export(
-    *, log: str | None, selector: Selector, output: Path | None, force: bool, form: _Form
+    *, log: str | None, selector: Selector, output: Path | None, force: bool, said: Form | None
 ) -> None:
     """Write the records of LOG for other programs.
 
@@ -64,9 +64,10 @@ def export(
     """
     if output is not None and str(output) == "-":
         output = None
-    if output is None and form in _BINARY and sys.stdout.isatty():
+    form = form_to_write(output, said)
+    if output is None and form in BINARY and sys.stdout.isatty():
         raise UsageError(f"{form} is no text for a terminal: name a file, -o FILE, or use a pipe")
-    if output is not None and output.exists() and not force:
+    if output is not None and output.is_file() and not force:
         raise UsageError(f"{output} exists: choose another name, or --force replaces it")
 
     async def copy(out: BinaryIO) -> int:
@@ -80,7 +81,7 @@ def export(
         out = sys.stdout.buffer if output is None else stack.enter_context(replacing(output))
         count = run(lambda: copy(out))
     if output is not None:
-        note(f"wrote {count} records to {output}")
+        note(f"wrote {counted(count, 'record')} to {output}")
 
 
 async def _write(log: EventLog, selector: Selector, out: BinaryIO, advance: Advance) -> int:
@@ -120,15 +121,15 @@ async def _write_form(
     examples="""
     hms-bus log import copy.db run.jsonl
     zcat orders.jsonl.gz | hms-bus log import copy.db
-    hms-bus log import copy.db run.parquet --format parquet
+    hms-bus log import copy.db run.parquet
     """,
     endings={3: "some lines were no events and were left out; the others are in the log"},
 )
 @click.argument("log", type=LOG)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default="-")
 @click.option("--strict", is_flag=True, help="Stop at the first line that is no event.")
-@format_option(*_FORMS)
-def import_(*, log: str, file: str, strict: bool, form: _Form) -> int:
+@form_option("What FILE is. [default: as it begins or is named; of a pipe jsonl]")
+def import_(*, log: str, file: str, strict: bool, said: Form | None) -> int:
     """Append the events in FILE (stdin without one) to LOG, which is created if it is not there.
 
     A line holds what `log export` or `log cat --format json` wrote, or a CloudEvent itself. Events
@@ -136,11 +137,16 @@ def import_(*, log: str, file: str, strict: bool, form: _Form) -> int:
     cut off is simply repeated. Positions and recorded times are new. All forms but `parquet` may
     come from a pipe.
     """
+    url = log_url(log)
+    path = file_of(log)
+    is_new = path is not None and not path.exists()
     descriptor = _STDIN if file == "-" else os.open(file, os.O_RDONLY)
     problems = Problems()
+    has_failed = True
 
     async def copy() -> Imported:
-        async with open_log(log_url(log)) as opened:
+        form = form_to_read(file, descriptor, said)
+        async with open_log(url) as opened:
             with progress("importing", "lines") as advance:
                 lines = _flat(_lines_of(form, descriptor), advance)
                 refuse = None if strict else problems.add
@@ -148,12 +154,15 @@ def import_(*, log: str, file: str, strict: bool, form: _Form) -> int:
 
     try:
         done = run(copy)
+        has_failed = bool(done.refused)
     finally:
         if descriptor != _STDIN:
             os.close(descriptor)
-    new = done.events - done.duplicates
-    known = f"{done.duplicates} were in the log"
-    note(f"imported {new} new events; {known}; {done.refused} lines left out")
+        if path is not None and is_new and has_failed:
+            remove_if_empty(path)
+    new = counted(done.events - done.duplicates, "new event")
+    known = f"{done.duplicates} {'was' if done.duplicates == 1 else 'were'} in the log"
+    note(f"imported {new}; {known}; {counted(done.refused, 'line')} left out")
     return DISCARDED if done.refused else OK
 
 
@@ -172,7 +181,7 @@ class Problems:
             note("left out: more lines, which are only counted from here")
 
 
-def _lines_of(form: _Form, descriptor: int) -> AsyncIterator[list[bytes]]:
+def _lines_of(form: Form, descriptor: int) -> AsyncIterator[list[bytes]]:
     if form == "jsonl":
         return read_lines(descriptor)
     return feed_documents(form, os.fdopen(descriptor, "rb", closefd=False))

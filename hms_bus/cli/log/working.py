@@ -53,6 +53,11 @@ def new_file(target: Path) -> Path:
     return target
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def sender(by: str | None) -> str:
     """Return who does it, a source: what was said, or configured, or the user."""
     if source := by or configured().source:

@@ -8,9 +8,15 @@ from hms_bus.abc import Verification
 from hms_bus.errors import LogCorruptError
 from hms_bus.log.audit import Audit
 from hms_bus.log.checking import audit_page
-from hms_bus.log.failures import open_failed
 from hms_bus.log.reader import connect_read_only
-from hms_bus.log.tools.rows import check_free, partial_of, publish, removed_on_failure
+from hms_bus.log.tools.rows import (
+    check_free,
+    make_file,
+    making_failed,
+    partial_of,
+    publish,
+    removed_on_failure,
+)
 from hms_bus.log.tools.steps import Report, silent
 from hms_bus.log.tools.stored import open_source
 
@@ -31,7 +37,7 @@ def back_up(
     partial = partial_of(target)
     try:
         with removed_on_failure(partial):
-            _copy(path, partial, copying)
+            _copy(path, partial, target, copying)
             found = _verify(partial, verifying)
             if not found.is_sound:
                 raise LogCorruptError(
@@ -42,22 +48,28 @@ def back_up(
                 )
             publish(partial, target)
     except (sqlite3.Error, OSError) as error:
-        raise open_failed(error, target) from error
+        raise making_failed(error, target) from error
     return found
 
 
-def _copy(path: Path, partial: Path, report: Report) -> None:
-    # In one read transaction: otherwise the copying begins anew with each commit of the writer.
-    with open_source(path) as source, closing(sqlite3.connect(partial)) as copy:
-        source.connection.execute("BEGIN")
-        source.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        source.connection.backup(
-            copy,
-            pages=_PAGES_AT_ONCE,
-            progress=lambda _, remaining, total: report(total - remaining, total),
-            sleep=0,
-        )
-        source.connection.execute("ROLLBACK")
+def _copy(path: Path, partial: Path, target: Path, report: Report) -> None:
+    with open_source(path) as source:
+        try:
+            make_file(partial, [source.path])
+            with closing(sqlite3.connect(partial)) as copy:
+                # In one read transaction: otherwise the copying begins anew with each commit of the
+                # writer.
+                source.connection.execute("BEGIN")
+                source.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                source.connection.backup(
+                    copy,
+                    pages=_PAGES_AT_ONCE,
+                    progress=lambda _, remaining, total: report(total - remaining, total),
+                    sleep=0,
+                )
+                source.connection.execute("ROLLBACK")
+        except (sqlite3.Error, OSError) as error:
+            raise making_failed(error, target) from error
 
 
 def _verify(partial: Path, report: Report) -> Verification:

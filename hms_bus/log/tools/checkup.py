@@ -1,6 +1,7 @@
 """Looking a log file over: what is wrong or unusual, and what to do about it."""
 
 import os
+import shlex
 import shutil
 import sqlite3
 import time
@@ -16,15 +17,17 @@ from hms_bus.ids import format_time
 from hms_bus.log.audit import Audit
 from hms_bus.log.checking import audit_page
 from hms_bus.log.failures import APPLICATION_ID
+from hms_bus.log.file import find_file
 from hms_bus.log.lock import lock_path
 from hms_bus.log.reader import connect_read_only
 from hms_bus.log.schema import CURRENT
+from hms_bus.log.settings import Settings
+from hms_bus.log.tools.remains import MAGIC, open_remains
 from hms_bus.log.tools.steps import Report, silent
-from hms_bus.log.tools.walfile import committed_pages
+from hms_bus.log.tools.walfile import read_wal
 
 Level = Literal["note", "problem"]
 
-_MAGIC = b"SQLite format 3\0"
 _RECORDS_AT_ONCE = 2000
 _LISTED = 10
 _NAMES = {"records", "records_by_id", "sources", "topics"}
@@ -44,7 +47,10 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Checkup(Struct, frozen=True, kw_only=True):
-    """What a look over a log has found. Sizes are in bytes; `records` were read and are sound."""
+    """What a look over a log has found. Sizes are in bytes; `records` were read and are sound.
+
+    With a problem of the `format` no record was looked at.
+    """
 
     path: str
     file_bytes: int
@@ -58,12 +64,19 @@ class Checkup(Struct, frozen=True, kw_only=True):
         """Whether there is no problem."""
         return all(finding.level == "note" for finding in self.findings)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the records were looked at."""
+        return all(finding.check != "format" for finding in self.findings)
+
 
 def examine(path: Path, report: Report = silent) -> Checkup:
     """Look over the log file `path`, which is only read; also while another process writes it.
 
-    `report` is told records. Blocks. Raises `OSError` when the file cannot be read at all.
+    `report` is told records. Blocks. Raises `LogError` when there is no such file, or it may not be
+    read; `OSError` when it cannot be.
     """
+    path = find_file(Settings(path=path, is_read_only=True))
     findings = [*_around(path)]
     audit = Audit()
     header = _read_header(path)
@@ -91,27 +104,14 @@ def _problem(check: str, message: str, step: str) -> Finding:
 
 
 def _recover(path: Path) -> str:
-    return f"hms-bus log recover {path} -o NEW saves what can be proven; or restore a copy"
+    name = shlex.quote(str(path))
+    return f"hms-bus log recover {name} -o NEW saves what can be proven; or restore a copy"
 
 
 def _around(path: Path) -> Iterator[Finding]:
     """Look at the files beside the log, and at the room for them."""
     yield from _lock(path)
-    wal = _size(_beside(path, "-wal"))
-    if wal and not is_held(lock_path(path)):
-        yield _note(
-            "wal",
-            f"nobody writes, and {_count(wal, 'byte')} are left in {path.name}-wal with "
-            f"{_count(len(committed_pages(_beside(path, '-wal'))), 'page')} that may not be in the "
-            "file yet: a writer was killed, or somebody reads",
-            f"keep {path.name}-wal with the file; the next opening for writing takes it in",
-        )
-    if wal > _LARGE_WAL:
-        yield _note(
-            "wal",
-            f"{path.name}-wal has grown to {_count(wal, 'byte')}",
-            "end programs that read for long in one go; the writer can shrink it then",
-        )
+    yield from _wal(path)
     for left in sorted(path.parent.iterdir()):
         if left.name.startswith(f".{path.name}.") or left.name.startswith(f"..{path.name}."):
             yield _note("leftover", f"{left.name} is left of work that was killed", f"rm {left}")
@@ -126,6 +126,38 @@ def _around(path: Path) -> Iterator[Finding]:
         )
     if not os.access(path, os.W_OK):
         yield _note("permission", "the file may be read only", "change its owner or mode to append")
+
+
+def _wal(path: Path) -> Iterator[Finding]:
+    wal_path = _beside(path, "-wal")
+    size = _size(wal_path)
+    if is_held(lock_path(path)):
+        if size > _LARGE_WAL:
+            yield _note(
+                "wal",
+                f"{wal_path.name} has grown to {_count(size, 'byte')}: programs that read for long "
+                "in one go keep the writer from beginning it anew, or a lot was appended at once",
+                "end such programs, if there are any; it is removed when the writer ends",
+            )
+        return
+    if not size:
+        return
+    wal = read_wal(wal_path)
+    if wal.dropped:
+        yield _problem(
+            "wal",
+            f"{wal_path.name} is damaged, or the last commit in it was not finished: the next "
+            f"opening drops {_count(len(wal.dropped), 'frame')}, and the records in them",
+            f"before anybody opens it for writing: {_recover(path)}",
+        )
+        return
+    yield _note(
+        "wal",
+        f"nobody writes, and {_count(size, 'byte')} are left in {wal_path.name} with "
+        f"{_count(len(wal.committed), 'page')} that may not be in the file yet: a writer was "
+        "killed, or somebody reads",
+        f"keep {wal_path.name} with the file; the next opening for writing takes it in",
+    )
 
 
 def _lock(path: Path) -> Iterator[Finding]:
@@ -148,16 +180,8 @@ def _read_header(path: Path) -> bytes:
 
 
 def _header_problems(path: Path, header: bytes) -> Iterator[Finding]:
-    if not header:
-        yield _problem(
-            "format", "the file is empty", "give the name of a log; restore a copy if this was one"
-        )
-        return
-    if not header.startswith(_MAGIC) or len(header) < 100:  # noqa: PLR2004 - the header's size
-        yield _problem("format", "the file does not begin as a SQLite file does", _recover(path))
-        return
-    if header[68:72] != APPLICATION_ID.to_bytes(4):
-        yield _problem("format", "it is a database of another program", "give the name of a log")
+    if problem := _format_problem(header):
+        yield _problem("format", *_left_without_header(path, problem))
         return
     size, stated = path.stat().st_size, int.from_bytes(header[16:18])
     page_bytes = 65536 if stated == 1 else stated
@@ -173,18 +197,51 @@ def _header_problems(path: Path, header: bytes) -> Iterator[Finding]:
         yield _problem("truncated", "the file ends in the middle of a page", _recover(path))
 
 
+def _format_problem(header: bytes) -> str | None:
+    if not header:
+        return "the file is empty"
+    if not header.startswith(MAGIC) or len(header) < 100:  # noqa: PLR2004 - the header's size
+        return "the file does not begin as a SQLite file does"
+    if header[68:72] != APPLICATION_ID.to_bytes(4):
+        return "it is a database of another program"
+    return None
+
+
+def _left_without_header(path: Path, problem: str) -> tuple[str, str]:
+    """Return what is the matter with a file that does not say that it is a log, and what to do."""
+    with open_remains(path) as remains:
+        if remains.has_rows():
+            return f"{problem}, but there are records of a log in it", _recover(path)
+    step = "give the name of a log; restore a copy if this was one"
+    return f"{problem}, and no record of a log is in it", step
+
+
 def _inside(path: Path, audit: Audit, report: Report) -> Iterator[Finding]:
+    seen: set[str] = set()
     try:
         immutable = not os.access(path.parent, os.W_OK) and not _beside(path, "-wal").exists()
         with closing(connect_read_only(path, busy_s=5, immutable=immutable)) as connection:
-            yield from _version(connection, path)
-            yield from _schema(connection, path)
-            yield from _pages(connection, path, report)
-            yield from _chain(connection, path, audit, report)
-            yield from _positions(connection, path)
-            yield from _contents(connection)
+            for check in (
+                _version(connection, path),
+                _schema(connection, path),
+                _pages(connection, path, report),
+                _chain(connection, path, audit, report),
+                _positions(connection, path),
+                _contents(connection),
+            ):
+                yield from _unless_damaged(check, path, seen)
     except sqlite3.Error as error:
         yield _problem("pages", f"the file is damaged: {error}", _recover(path))
+
+
+def _unless_damaged(check: Iterator[Finding], path: Path, seen: set[str]) -> Iterator[Finding]:
+    """Yield what `check` finds, also when it cannot go on; the same damage once."""
+    try:
+        yield from check
+    except sqlite3.Error as error:
+        if str(error) not in seen:
+            seen.add(str(error))
+            yield _problem("pages", f"the file is damaged: {error}", _recover(path))
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct, structs
 
 from hms_bus.abc import Head
@@ -16,22 +17,26 @@ from hms_bus.log.ledger import read_head
 from hms_bus.log.lock import acquire
 from hms_bus.log.schema import CURRENT, read_version
 from hms_bus.log.settings import Settings
-from hms_bus.log.tools.rows import new_log, remove_log
+from hms_bus.log.tools.rows import OWN, new_log, remove_log
+from hms_bus.log.tools.schedules import PREFIX as SCHEDULES
+from hms_bus.log.tools.schedules import Schedules
 from hms_bus.log.tools.steps import REPORT_EACH, Report, silent
 from hms_bus.log.tools.stored import Source, open_source
 from hms_bus.topics import parse_pattern
 
 TOPIC = "$log.compacted"
-OWN = "$log."
-"""The topics of what a log says about itself; such records are never dropped."""
+_DEAD_LETTERS = "$dlq."
 
 
-class Rule(Struct, frozen=True, kw_only=True):
-    """What is kept of the topics that `pattern` selects, of all topics without one.
+class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept of the topics that `pattern` selects, of all but dead letters without one.
 
     `last_only`: the last record of each topic. `since_ns`: what was recorded then or later.
     `max_records`: so many, the last ones, of all these topics together. A record stays when every
     rule that concerns its topic keeps it.
+
+    No rule concerns what a log says about itself, which stays, and schedules: those that are still
+    to be sent stay, the others go.
     """
 
     pattern: str | None = None
@@ -102,14 +107,15 @@ def _compact(
     source: Source, target: Path, rules: Sequence[Rule], by: str, report: Report
 ) -> Compacted:
     stays = _stays(source, rules)
-    kept = stays.count(1)
-    dropped = source.head.position - kept
-    with new_log(target) as writer:
+    due = Schedules([source])
+    with new_log(target, like=[source.path]) as writer:
         for stored in source.walk():
-            if stays[stored.position - 1]:
+            if due.keeps(stored) or (stays[stored.position - 1] and not due.drops(stored)):
                 writer.add(stored)
             if stored.position % REPORT_EACH == 0:
                 report(stored.position, source.head.position)
+        kept = writer.position
+        dropped = source.head.position - kept
         writer.note(TOPIC, _data(source.head, kept, dropped, rules), by=by)
         new = writer.head
     return Compacted(kept=kept, dropped=dropped, old=source.head, new=new)
@@ -122,9 +128,7 @@ def _data(head: Head, kept: int, dropped: int, rules: Sequence[Rule]) -> dict[st
         "recorded_ns": head.recorded_ns,
         "kept": kept,
         "dropped": dropped,
-        "rules": [
-            {name: value for name, value in structs.asdict(rule).items() if value} for rule in rules
-        ],
+        "rules": msgspec.to_builtins(rules),
     }
 
 
@@ -159,9 +163,11 @@ class _Keeper:
         self._count = 0
 
     def concerns(self, topic: str) -> bool:
-        if topic.startswith(OWN):
+        if topic.startswith((OWN, SCHEDULES)):
             return False
-        return self._matches is None or self._matches(topic)
+        if self._matches is None:
+            return not topic.startswith(_DEAD_LETTERS)
+        return self._matches(topic)
 
     def keeps(self, topic: int, recorded_ns: int) -> bool:
         rule = self._rule
@@ -220,6 +226,13 @@ def _check_durables(source: Source) -> None:
 
 def _take_over(source: Source, partial: Path) -> None:
     """Let the file become a copy of `partial`, in one transaction that a crash undoes."""
-    with closing(sqlite3.connect(partial, isolation_level=None)) as new:
-        new.backup(source.connection)
+    try:
+        with closing(sqlite3.connect(partial, isolation_level=None)) as new:
+            new.backup(source.connection)
+    except sqlite3.Error as error:
+        raise LogError(
+            f"log {source.path} could not be changed ({error}), it is as it was: make room on the "
+            "disk, or compact into a new log with -o",
+            path=str(source.path),
+        ) from error
     source.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

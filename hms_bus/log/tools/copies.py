@@ -2,8 +2,9 @@
 
 All keep events and recorded times, and what was redacted; positions and the chain are those of the
 new log. Where nothing is left out from the beginning on, the chain is the same, and heads that were
-kept stay valid. Durables are not carried over, their cursors are positions of the old log. All of
-it blocks.
+kept stay valid. Durables are not carried over, their cursors are positions of the old log; hence
+schedules are left out that were sent, ended or replaced, which a copy could not know. All of it
+blocks.
 """
 
 import heapq
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -21,16 +23,24 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from hms_bus.abc import Selector
-from hms_bus.errors import UsageError
-from hms_bus.log.failures import open_failed
 from hms_bus.log.schema import prepare_file
-from hms_bus.log.tools.rows import RowWriter, new_log, sync_folder
+from hms_bus.log.tools.rows import (
+    RowWriter,
+    make_file,
+    making_failed,
+    new_log,
+    partial_of,
+    sync_folder,
+    taken,
+)
+from hms_bus.log.tools.schedules import Schedules
 from hms_bus.log.tools.steps import REPORT_EACH, Report, silent
 from hms_bus.log.tools.stored import Source, Stored, chooser, open_source
 
 By = Literal["topic", "day", "size"]
 
 _MAX_OPEN = 50
+_LONGEST_NAME = 200
 _RECORD_BYTES = 155
 """What a record takes in the file besides its document, without pages that are half full."""
 
@@ -71,11 +81,12 @@ def filter_log(path: Path, target: Path, selector: Selector, report: Report = si
     """
     wants = chooser(selector)
     read = 0
-    with open_source(path) as source, new_log(target) as writer:
+    with open_source(path) as source, new_log(target, like=[source.path]) as writer:
+        due = Schedules([source])
         first = max(selector.first or 1, 1)
         for stored in source.walk(first, selector.last):
             read += 1
-            if wants(stored):
+            if wants(stored) and not due.drops(stored):
                 writer.add(stored)
             if read % REPORT_EACH == 0:
                 report(read, source.head.position - first + 1)
@@ -87,19 +98,22 @@ def merge_logs(paths: Sequence[Path], target: Path, report: Report = silent) -> 
     """Write the records of all logs into a new one, by recorded time.
 
     At the same time the order is that of `paths`, and within a log it never changes. A record that
-    several logs have stands there once; its payload is gone if one of them has redacted it. Raises
-    as `filter_log`.
+    several logs have stands there once; its payload is gone if one of them has redacted it. A
+    schedule is left out if it was sent, ended or replaced in one of them. Raises as `filter_log`.
     """
     read = duplicates = 0
     clashes: list[Clash] = []
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(path)) for path in paths]
-        writer = stack.enter_context(new_log(target))
+        due = Schedules(sources)
+        writer = stack.enter_context(new_log(target, like=[source.path for source in sources]))
         total = sum(source.head.position for source in sources)
         for stored, source in heapq.merge(*map(_tagged, sources), key=_recorded):
             read += 1
             if read % REPORT_EACH == 0:
                 report(read, total)
+            if due.drops(stored):
+                continue
             known = writer.find(stored.source, stored.id)
             if known is None:
                 writer.add(stored)
@@ -133,26 +147,22 @@ def split_log(
     """Write the records of the log `path` into new logs in the new folder `folder`.
 
     `by` is `topic` (a log for each, named after it), `day` (of the recorded time in UTC), or `size`
-    (the next log begins before one would hold more than `max_bytes`). Returns the names of the
+    (the next log begins before one would hold more than about `max_bytes` besides the 32 KiB of an
+    empty one). Returns the names of the
     files, in the order of their first records, and how many records each has. Raises as
     `filter_log`.
     """
     if os.path.lexists(folder):
-        raise UsageError(f"{folder} exists: choose another name, or remove it first")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        raise taken(folder)
     name_of = _naming(by, max_bytes)
-    try:
-        with open_source(path) as source, _new_folder(partial) as files:
-            for stored in source.walk():
+    with open_source(path) as source, _new_folder(folder, like=source.path) as files:
+        due = Schedules([source])
+        for stored in source.walk():
+            if not due.drops(stored):
                 files.writer(name_of(stored)).add(stored)
-                if stored.position % REPORT_EACH == 0:
-                    report(stored.position, source.head.position)
-            files.close()
-            partial.replace(folder)
-            sync_folder(folder.parent)
-            return files.counts
-    except (sqlite3.Error, OSError) as error:
-        raise open_failed(error, folder) from error
+            if stored.position % REPORT_EACH == 0:
+                report(stored.position, source.head.position)
+    return files.counts
 
 
 def _naming(by: By, max_bytes: int) -> Callable[[Stored], str]:
@@ -169,31 +179,52 @@ def _naming(by: By, max_bytes: int) -> Callable[[Stored], str]:
         return f"{datetime.fromtimestamp(stored.recorded_ns // 10**9, UTC):%Y-%m-%d}.db"
 
     def by_topic(stored: Stored) -> str:
-        return f"{quote(stored.topic, safe='$@=+,~ ')[:200]}.db"
+        name = quote(stored.topic, safe="$@=+,~ ")
+        if len(name) > _LONGEST_NAME:
+            digest = sha256(stored.topic.encode()).hexdigest()[:16]
+            name = f"{name[:_LONGEST_NAME]}-{digest}"  # longer than any that is not cut
+        return f"{name}.db"
 
     return {"size": by_size, "day": by_day, "topic": by_topic}[by]
 
 
 @contextmanager
-def _new_folder(partial: Path) -> "Generator[_Files]":
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    files = _Files(partial)
+def _new_folder(folder: Path, *, like: Path) -> "Generator[_Files]":
+    """Make `folder`, durable and whole when the scope ends well, otherwise not at all."""
+    partial = partial_of(folder)
     try:
-        yield files
-    except BaseException:
-        with suppress(sqlite3.Error):
+        partial.mkdir()
+        files = _Files(partial, like)
+        try:
+            yield files
             files.close()
-        shutil.rmtree(partial, ignore_errors=True)
+            _name(partial, folder)
+        except BaseException:
+            with suppress(sqlite3.Error):
+                files.close()
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    except (sqlite3.Error, OSError) as error:
+        raise making_failed(error, folder) from error
+
+
+def _name(partial: Path, folder: Path) -> None:
+    try:
+        partial.rename(folder)
+    except OSError as error:
+        if os.path.lexists(folder):
+            raise taken(folder) from error
         raise
+    sync_folder(folder.parent)
 
 
 class _Files:
     """The logs of a folder that is being filled; a few of them are open at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, like: Path) -> None:
         self.counts: dict[str, int] = {}
         self._folder = folder
+        self._like = like
         self._open: OrderedDict[str, tuple[sqlite3.Connection, RowWriter]] = OrderedDict()
 
     def writer(self, name: str) -> RowWriter:
@@ -220,6 +251,8 @@ class _Files:
         sync_folder(self._folder)
 
     def _connect(self, path: Path) -> tuple[sqlite3.Connection, RowWriter]:
+        if not path.exists():
+            make_file(path, [self._like])
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")

@@ -87,43 +87,56 @@ class Elements:
     """
 
     # Within a text nothing but its end counts, and a backslash takes the next octet with it.
-    _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]|"', re.DOTALL)
+    _INSIDE = rb'(?:[^"\\]++|\\.)*+'
+    _TOKEN = re.compile(rb'"%b"|[\[\]{},]|"' % _INSIDE, re.DOTALL)
+    _TEXT = re.compile(rb'%b("?)' % _INSIDE, re.DOTALL)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._scanned: int = 0
+        self._is_in_text = False
         self._depth = 0
         self._is_over = False
         self._count = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the elements that `chunk` completes."""
-        rest = self._rest + chunk
+        rest = self._rest
+        rest += chunk
+        if self._is_in_text:
+            self._go_on_in_text()
         found: list[bytes] = []
         start: int = 0
-        at: int = self._scanned
-        while match := self._TOKEN.search(rest, at):
+        while not self._is_in_text and (match := self._TOKEN.search(rest, self._scanned)):
             token = match[0]
-            if token == b'"':
-                break  # the text goes on in the next chunk
             if self._depth == 0 and (
                 self._is_over or token != b"[" or rest[start : match.start()].strip()
             ):
                 raise self._malformed()
-            at = match.end()
-            if token in b"[{":
+            self._scanned = match.end()
+            if token == b'"':
+                self._is_in_text = True
+            elif token in b"[{":
                 self._depth += 1
-                start = at if self._depth == 1 else start
+                start = match.end() if self._depth == 1 else start
             elif token in b"]}" or (token == b"," and self._depth == 1):
                 self._depth -= token != b","
                 if self._depth == 0 or token == b",":
-                    self._add(found, rest[start : match.start()], is_last=token != b",")
-                    start = at
-        scanned = match.start() if match else len(rest)
-        self._rest, self._scanned = rest[start:], scanned - start
-        if self._depth == 0 and self._rest.strip():
+                    self._add(found, bytes(rest[start : match.start()]), is_last=token != b",")
+                    start = match.end()
+        if not self._is_in_text:
+            self._scanned = len(rest)
+        del rest[:start]
+        self._scanned -= start
+        if self._depth == 0 and rest.strip():
             raise self._malformed()
         return found
+
+    def _go_on_in_text(self) -> None:
+        """Look for the end of a text that began in an earlier chunk, each octet once."""
+        if match := self._TEXT.match(self._rest, self._scanned):
+            self._scanned = match.end()
+            self._is_in_text = not match[1]
 
     def end(self) -> None:
         """Say that nothing follows."""

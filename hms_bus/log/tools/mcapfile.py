@@ -11,7 +11,7 @@ import msgspec
 
 from hms_bus import jsonformat
 from hms_bus.abc import Record
-from hms_bus.errors import DecodeError
+from hms_bus.errors import DecodeError, UsageError
 from hms_bus.ids import parse_time
 from hms_bus.log.tools.extras import need
 from hms_bus.log.tools.streams import Counted
@@ -19,6 +19,7 @@ from hms_bus.log.tools.streams import Counted
 _EXTRA = {"extra": "mcap", "purpose": "MCAP"}
 _SCHEMA_NAME = "io.cloudevents.v1.CloudEvent"
 _ENCODING = "json"
+_MOST_CHANNELS = 2**16 - 1
 _SCHEMA = msgspec.json.encode(
     {
         "title": _SCHEMA_NAME,
@@ -47,11 +48,16 @@ class McapWriter:
         self._channels: dict[str, int] = {}
 
     def write(self, record: Record) -> None:
-        """Take the next record."""
+        """Take the next record. Raises `UsageError` for more topics than MCAP has numbers for."""
         envelope = record.envelope
         topic = envelope.topic
         channel = self._channels.get(topic)
         if channel is None:
+            if len(self._channels) == _MOST_CHANNELS:
+                raise UsageError(
+                    f"an MCAP file has room for {_MOST_CHANNELS} topics, and there are more: "
+                    "export some of them (--topic), or choose another format"
+                )
             channel = self._channels[topic] = self._writer.register_channel(
                 topic=topic, message_encoding=_ENCODING, schema_id=self._schema
             )
@@ -82,7 +88,8 @@ def read_mcap(source: IO[bytes]) -> Iterator[bytes]:
                 yield bytes(record.data)
     except (*_failures(), ValueError, EOFError) as error:
         raise DecodeError(
-            f"this is no MCAP file, or damaged: {error}", reason="malformed"
+            f"this is no MCAP file, or damaged: {str(error) or 'it ends too early'}",
+            reason="malformed",
         ) from error
 
 

@@ -13,6 +13,9 @@ from msgspec import Struct
 PAGE_BYTES = 4096
 """The page size of all logs, for a file whose header is damaged."""
 
+SIZES = frozenset(512 << shift for shift in range(8))
+"""What SQLite allows."""
+
 _LEAF = 0x0D
 _HEADER = 8
 _CELL_HEADER_MIN = 4
@@ -66,7 +69,11 @@ def last_positions_on(page: bytes) -> Iterator[int]:
             alias, name, last = _types(content, 3)
         except (_NoRecordError, IndexError, ValueError):
             continue
-        if alias == _NULL and name > _ONE + 3 and name % 2 and last in _INTEGERS:
+        if alias != _NULL or name <= _ONE + 3 or not name % 2 or len(content) < size:
+            continue
+        if last == _ONE:
+            yield 1
+        elif last in _INTEGERS:
             yield _integer(content[-_INTEGERS[last] :])
 
 

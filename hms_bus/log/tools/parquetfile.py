@@ -16,6 +16,7 @@ from hms_bus.log.tools.streams import Counted
 
 _EXTRA = {"extra": "parquet", "purpose": "Parquet"}
 _ROWS_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 16 * 2**20
 _ATTRIBUTES = (
     "topic", "type", "source", "id", "time", "subject",
     "correlationid", "causationid", "datacontenttype",
@@ -36,6 +37,7 @@ class ParquetWriter:
             Counted(out), self._schema, compression="zstd"
         )
         self._rows: list[tuple[Any, ...]] = []
+        self._bytes = 0
 
     def write(self, record: Record) -> None:
         """Take the next record."""
@@ -51,7 +53,8 @@ class ParquetWriter:
                 document.decode(),
             )
         )
-        if len(self._rows) >= _ROWS_AT_ONCE:
+        self._bytes += len(document)
+        if len(self._rows) >= _ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE:
             self._write_rows()
 
     def finish(self) -> None:
@@ -67,6 +70,7 @@ class ParquetWriter:
             ]
             self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
             self._rows = []
+            self._bytes = 0
 
 
 def read_parquet(source: IO[bytes]) -> Iterator[bytes]:

@@ -1,11 +1,9 @@
 """Saving what can be proven of a damaged log into a new one (spec/log.md, "Recovery")."""
 
-import heapq
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,27 +14,18 @@ from hms_bus.errors import DecodeError, LogError, LogLockedError
 from hms_bus.filelock import is_held, read_holder
 from hms_bus.log.chain import GENESIS, cut, link
 from hms_bus.log.failures import open_failed
+from hms_bus.log.file import find_file
 from hms_bus.log.lock import lock_path
-from hms_bus.log.tools.pages import (
-    PAGE_BYTES,
-    Found,
-    GetPage,
-    is_leaf,
-    last_positions_on,
-    rows_on,
-)
+from hms_bus.log.settings import Settings
+from hms_bus.log.tools.pages import Found
+from hms_bus.log.tools.remains import Remains, open_remains
 from hms_bus.log.tools.rows import RowWriter, check_free, new_log
 from hms_bus.log.tools.steps import Report, silent
 from hms_bus.log.tools.stored import Stored
-from hms_bus.log.tools.walfile import committed_pages
 
 TOPIC = "$log.recovered"
-_REPORT_EACH_PAGES = 500
 _NAMED_RANGES = 1000
 _MAX_POSSIBLE = 4
-_RECORDS_PER_PAGE = 32  # a record takes 160 bytes at least; more would be a damaged number
-_NEAR = 10_000  # a page holds positions that follow each other; one far off has a damaged number
-_SIZES = {512 << shift for shift in range(8)}
 
 
 class Loss(Struct, frozen=True, kw_only=True):
@@ -51,20 +40,27 @@ class Recovered(Struct, frozen=True, kw_only=True):
     """What was saved of a log.
 
     `saved` records are in the new log, of which `unproven` come right behind a loss: nothing is
-    left that their hash could be checked with. `is_same` says that positions and chain are those
-    of the damaged log, as nothing is lost before its last record.
+    left that their hash could be checked with. `losses` are all that is known to be missing,
+    `doubts` say why more may be missing, or other records be there than were. `is_same` says that
+    positions and chain are those of the damaged log, as nothing is lost before its last record.
     """
 
     saved: int
     unproven: int
     losses: tuple[Loss, ...]
+    doubts: tuple[str, ...]
     is_same: bool
     head: Head
 
     @property
     def lost(self) -> int:
-        """How many records were not saved, as far as it can be known."""
+        """How many records were not saved, as far as it is known."""
         return sum(loss.last - loss.first + 1 for loss in self.losses)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all was saved, as far as what is left can show."""
+        return not self.losses and not self.doubts
 
 
 def recover_log(
@@ -78,175 +74,115 @@ def recover_log(
     """Save every record of the damaged log `path` that can be read and proven into a new log.
 
     The file and the WAL beside it are only read, page by page, without SQLite. A record whose
-    contents contradict its hash is not saved. When anything was lost the new log ends with a record
-    that says what. `expected` is a head that was kept: what is missing up to it counts as lost.
-    `report` is told pages. Blocks. Raises `UsageError` when `target` exists, `LogLockedError` while
-    a writer has the log, `LogError`.
+    contents contradict its hash is not saved. When anything was lost, or may have been, the new log
+    ends with a record that says what. `expected` is a head that was kept: what is missing up to it
+    counts as lost. `report` is told pages. Blocks. Raises `UsageError` when `target` exists,
+    `LogLockedError` while a writer has the log, `LogError`, also when the file holds no record.
     """
-    if not path.is_file():
-        raise LogError(f"there is no log {path}: is the name right?", path=str(path))
+    real = find_file(Settings(path=path, is_read_only=True))
     check_free(target)
     try:
-        if is_held(lock_path(path)):
-            raise LogLockedError(path=str(path), holder=read_holder(lock_path(path)) or "another")
-        with _open_pages(path) as pages, new_log(target) as writer:
-            sorter = _Sorter(writer)
-            survey = _Survey(pages, report)
-            for found in _ordered(pages, survey, report):
-                sorter.take(found)
-            sorter.conclude(survey.last, expected)
-            if sorter.losses:
-                writer.note(TOPIC, _data(sorter), by=by)
-            return Recovered(
-                saved=sorter.saved,
-                unproven=sorter.unproven,
-                losses=tuple(sorter.losses),
-                is_same=sorter.is_same,
-                head=writer.head,
-            )
+        if is_held(lock_path(real)):
+            raise LogLockedError(path=str(real), holder=read_holder(lock_path(real)) or "another")
+        with open_remains(real) as remains, new_log(target, like=[real]) as writer:
+            return _recover(real, remains, writer, by=by, expected=expected, report=report)
     except (sqlite3.Error, OSError) as error:
-        raise open_failed(error, path) from error
+        raise open_failed(error, real) from error
 
 
-def _data(sorter: "_Sorter") -> dict[str, Any]:
+def _recover(
+    path: Path,
+    remains: Remains,
+    writer: RowWriter,
+    *,
+    by: str,
+    expected: Head | None,
+    report: Report,
+) -> Recovered:
+    sorter = _Sorter(writer, expected, is_wal_damaged=remains.is_wal_damaged)
+    rows, last = remains.rows(report)
+    for rivals in rows:
+        sorter.take(rivals)
+    seen = sorter.position
+    sorter.conclude(last)
+    if not seen and not (sorter.losses and remains.is_marked):
+        raise LogError(
+            f"no record of hms-bus was found in {path}, so that no log was made: give the name of "
+            "a log, or restore a copy if this was one",
+            path=str(path),
+        )
+    doubts = [*_doubts(remains, sorter.position, is_end_known=last >= seen)]
+    if sorter.is_rewritten and expected is not None:
+        doubts.append(
+            f"the record at position {expected.position} is not the one that the kept head names: "
+            "the log was rewritten"
+        )
+    if sorter.losses or doubts:
+        writer.note(TOPIC, _data(sorter, doubts), by=by)
+    return Recovered(
+        saved=sorter.saved,
+        unproven=sorter.unproven,
+        losses=tuple(sorter.losses),
+        doubts=tuple(doubts),
+        is_same=sorter.is_same,
+        head=writer.head,
+    )
+
+
+def _doubts(remains: Remains, last: int, *, is_end_known: bool) -> Iterator[str]:
+    """Say why records behind `last` may be missing without a trace."""
+    if end := remains.missing_end():
+        yield f"{end}: records behind position {last} are probably missing, how many is unknown"
+    elif not is_end_known:
+        yield (
+            "nothing that is left says where the log ended: records behind position "
+            f"{last} may be missing, how many is unknown"
+        )
+    if remains.unreadable:
+        yield (
+            f"the disk has failed to give {remains.unreadable} pages: records on them are missing, "
+            f"behind position {last} nobody knows how many"
+        )
+
+
+def _data(sorter: "_Sorter", doubts: list[str]) -> dict[str, Any]:
     losses = sorter.losses[:_NAMED_RANGES]
     return {
         "saved": sorter.saved,
         "unproven": sorter.unproven,
         "lost": [{"first": loss.first, "last": loss.last, "why": loss.why} for loss in losses],
         "more": len(sorter.losses) - len(losses),
+        "doubts": doubts,
     }
 
 
-class _Pages:
-    """The pages of a log file, those in its WAL in the place of older ones."""
-
-    def __init__(self, file: BinaryIO, wal: BinaryIO | None, newer: dict[int, int]) -> None:
-        header = file.read(100)
-        stated = int.from_bytes(header[16:18])
-        size = 65536 if stated == 1 else stated
-        self.size = size if size in _SIZES else PAGE_BYTES
-        self._file = file
-        self._wal = wal
-        self._newer = newer
-        length = file.seek(0, 2)
-        self.count = max(length // self.size, max(newer, default=0))
-
-    def get(self, number: int) -> bytes | None:
-        """Return a page; see `GetPage`."""
-        offset = self._newer.get(number)
-        if offset is not None and self._wal is not None:
-            self._wal.seek(offset)
-            page = self._wal.read(self.size)
-        else:
-            self._file.seek((number - 1) * self.size)
-            page = self._file.read(self.size)
-        return page if len(page) == self.size else None
-
-
-@contextmanager
-def _open_pages(path: Path) -> Generator[_Pages]:
-    wal_path = path.with_name(f"{path.name}-wal")
-    newer = committed_pages(wal_path)
-    with path.open("rb") as file:
-        if not newer:
-            yield _Pages(file, None, {})
-            return
-        with wal_path.open("rb") as wal:
-            yield _Pages(file, wal, newer)
-
-
-class _Survey:
-    """Which leaves hold records, and up to which position they should reach."""
-
-    def __init__(self, pages: _Pages, report: Report) -> None:
-        self.leaves: list[tuple[int, int]] = []
-        self.last = 0
-        for number in range(2, pages.count + 1):
-            page = pages.get(number)
-            if page is not None and is_leaf(page):
-                self._look(number, page, pages.count * _RECORDS_PER_PAGE)
-            if number % _REPORT_EACH_PAGES == 0:
-                report(number, 2 * pages.count)
-
-    def _look(self, number: int, page: bytes, plausible: int) -> None:
-        positions = [found.position for found in _near(rows_on(page, _nothing))]
-        if positions:
-            self.leaves.append((min(positions), number))
-            return
-        lasts = (last for last in last_positions_on(page) if last <= plausible)
-        self.last = max(self.last, *lasts, 0)
-
-
-def _ordered(pages: _Pages, survey: _Survey, report: Report) -> Iterator[Found]:
-    """Yield all rows by position; the same position may come more than once.
-
-    The leaves are read a second time, so that no more than a few of them are held at a time: they
-    hardly overlap.
-    """
-    get: GetPage = pages.get
-    waiting: list[tuple[int, int, Found]] = []
-    count = 0
-    for done, (first, number) in enumerate(sorted(survey.leaves)):
-        while waiting and waiting[0][0] < first:
-            yield heapq.heappop(waiting)[2]
-        for found in _near(rows_on(get(number) or bytes(pages.size), get)):
-            count += 1
-            heapq.heappush(waiting, (found.position, count, found))
-        if done % _REPORT_EACH_PAGES == 0:
-            report(pages.count + number, 2 * pages.count)
-    while waiting:
-        yield heapq.heappop(waiting)[2]
-
-
-def _near(rows: Iterator[Found]) -> list[Found]:
-    found = [*rows]
-    middle = sorted(one.position for one in found)[len(found) // 2] if found else 0
-    return [one for one in found if abs(one.position - middle) <= _NEAR]
-
-
-def _nothing(number: int) -> None:
-    del number
-
-
 class _Sorter:
-    """Decides on each row: into the new log, or a loss. Rows come in the order of positions."""
+    """Decides on the rows of each position, in their order: into the new log, or a loss.
 
-    def __init__(self, writer: RowWriter) -> None:
+    `is_rewritten` says that a record is not the one that the head that was kept names.
+    """
+
+    def __init__(
+        self, writer: RowWriter, expected: Head | None, *, is_wal_damaged: bool = False
+    ) -> None:
+        self.position = 0
         self.saved = 0
         self.unproven = 0
         self.losses: list[Loss] = []
         self.is_same = True
+        self.is_rewritten = False
         self._writer = writer
-        self._position = 0
+        self._expected = expected
+        self._gone = "no page holds it any more" + (", and the WAL is damaged" * is_wal_damaged)
         self._previous: tuple[bytes, ...] = (GENESIS,)
-        self._rivals: list[Found] = []
 
-    def take(self, found: Found) -> None:
-        """Take the next row; those of the same position are decided on together."""
-        if self._rivals and self._rivals[0].position != found.position:
-            self._decide()
-        self._rivals.append(found)
-
-    def conclude(self, last: int, expected: Head | None) -> None:
-        """Decide on the last one, and count what is missing behind it, up to `last` at least."""
-        if self._rivals:
-            self._decide()
-        if last > self._position:
-            self._lose(self._position + 1, last, "no page holds it any more")
-            self._position = last
-        if expected is not None and expected.position > self._position:
-            self._lose(
-                self._position + 1, expected.position, "the log ends before the head that was kept"
-            )
-
-    def _decide(self) -> None:
-        rivals, self._rivals = self._rivals, []
+    def take(self, rivals: Sequence[Found]) -> None:
+        """Take all rows of the next position of which there is any."""
         position = rivals[0].position
-        if position != self._position + 1:
-            self._lose(self._position + 1, position - 1, "no page holds it any more")
+        if position != self.position + 1:
+            self._lose(self.position + 1, position - 1, self._gone)
             self._previous = ()
-        self._position = position
+        self.position = position
         verdicts = [self._judge(found) for found in rivals]
         proven = [verdict for verdict in verdicts if isinstance(verdict, Stored)]
         if not proven:
@@ -256,6 +192,7 @@ class _Sorter:
             return
         # Of two that are right one was redacted: what was taken out does not come back.
         stored = min(proven, key=lambda one: one.payload_hash is None)
+        self.is_rewritten |= self._contradicts(stored)
         if self._writer.find(stored.source, stored.id) is not None:
             self._lose(position, position, "its source and id stand at an earlier position, too")
         else:
@@ -264,6 +201,24 @@ class _Sorter:
             self.saved += 1
             self._writer.add(stored)
         self._previous = (stored.hash,)
+
+    def conclude(self, last: int) -> None:
+        """Count what is missing behind the last one, up to `last` at least."""
+        if last > self.position:
+            self._lose(self.position + 1, last, self._gone)
+            self.position = last
+        if self._expected is not None and self._expected.position > self.position:
+            why = "the log ends before the head that was kept"
+            self._lose(self.position + 1, self._expected.position, why)
+            self.position = self._expected.position
+
+    def _contradicts(self, stored: Stored) -> bool:
+        expected = self._expected
+        return (
+            expected is not None
+            and expected.position == stored.position
+            and (expected.hash, expected.recorded_ns) != (stored.hash, stored.recorded_ns)
+        )
 
     def _possible_hashes(self, found: Found) -> Sequence[bytes]:
         """What the next record may follow: the hash that stands there, or the right one."""

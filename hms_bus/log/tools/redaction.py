@@ -13,12 +13,11 @@ from hms_bus.errors import LogError, UsageError
 from hms_bus.log.failures import write_failed
 from hms_bus.log.file import find_file, open_for_writing
 from hms_bus.log.settings import Settings
-from hms_bus.log.tools.rows import RowWriter
+from hms_bus.log.tools.rows import OWN, RowWriter
 from hms_bus.log.tools.steps import REPORT_EACH, Report, silent
 from hms_bus.log.tools.stored import chooser, walk
 
 TOPIC = "$log.redacted"
-OWN = "$log."
 _POSITIONS_PER_RECORD = 1000
 
 

@@ -1,9 +1,11 @@
 """Writing records that were recorded before: with their times, and what was taken out of them."""
 
+import errno
 import os
+import secrets
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,15 @@ from hms_bus.log.chain import cut, link, payload_hash
 from hms_bus.log.documents import make_entry
 from hms_bus.log.failures import open_failed
 from hms_bus.log.ledger import read_head
-from hms_bus.log.lock import lock_path
+from hms_bus.log.lock import acquire, lock_path
 from hms_bus.log.schema import prepare_file
-from hms_bus.log.tools.stored import Stored
+from hms_bus.log.tools.stored import Stored, open_source
+
+OWN = "$log."
+"""The topics of what a log says about itself."""
 
 _AT_ONCE = 256
+_BYTES_AT_ONCE = 16 * 2**20
 _INSERT = (
     "INSERT INTO records (position, recorded_ns, topic, source, id, hash, payload_hash, document)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -49,6 +55,7 @@ class RowWriter:
         self._bounds: dict[str, str] = {}
         self._pending: dict[tuple[str, str], int] = {}
         self._rows: list[tuple[object, ...]] = []
+        self._row_bytes = 0
 
     @property
     def head(self) -> Head:
@@ -93,7 +100,8 @@ class RowWriter:
                 stored.document.decode(),
             )
         )
-        if len(self._rows) >= _AT_ONCE:
+        self._row_bytes += len(stored.document)
+        if len(self._rows) >= _AT_ONCE or self._row_bytes >= _BYTES_AT_ONCE:
             self._write_rows()
         return self.position
 
@@ -149,6 +157,7 @@ class RowWriter:
         if self._rows:
             self._connection.executemany(_INSERT, self._rows)
             self._rows = []
+            self._row_bytes = 0
             self._pending = {}
 
 
@@ -166,45 +175,90 @@ def _number(numbers: dict[str, int], name: str) -> int:
 
 
 @contextmanager
-def new_log(path: Path) -> Generator[RowWriter]:
+def new_log(path: Path, *, like: Sequence[Path] = ()) -> Generator[RowWriter]:
     """Make the log `path`, durable and whole when the scope ends well, otherwise not at all.
 
-    Until then it stands beside it under another name. Blocks. Raises `UsageError` when there is a
-    file of that name, `LogError`.
+    Until then it stands beside it under another name. Others may do with it what they may do with
+    all files of `like`. Blocks. Raises `UsageError` when there is a file of that name, also one
+    that was made meanwhile, `LogError`.
     """
     check_free(path)
     partial = partial_of(path)
     try:
         with removed_on_failure(partial):
+            make_file(partial, like)
             with _filled(partial) as writer:
                 yield writer
             publish(partial, path)
     except (sqlite3.Error, OSError) as error:
-        raise open_failed(error, path) from error
+        raise making_failed(error, path) from error
 
 
 def check_free(path: Path) -> None:
     """Raise `UsageError` when a log `path` would take the place of something; `LogError`."""
     for name in (path, path.with_name(f"{path.name}-wal"), lock_path(path)):
         if os.path.lexists(name):
-            raise UsageError(f"{name} exists: choose another name, or remove it first")
+            raise taken(name)
     if not path.parent.is_dir():
         raise LogError(
             f"the folder {path.parent} does not exist: mkdir -p {path.parent}", path=str(path)
         )
 
 
+def taken(path: Path) -> UsageError:
+    """Explain that nothing is made under the name of something else."""
+    return UsageError(f"{path} exists: choose another name, or remove it first")
+
+
+def making_failed(error: Exception, path: Path) -> LogError:
+    """Explain why a new log could not be made."""
+    if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return open_failed(error, path)
+    return LogError(
+        f"log {path} could not be made ({error}), nothing is left of it: check the disk (its "
+        "space, quota and health), or choose a place on another one",
+        path=str(path),
+    )
+
+
 def partial_of(path: Path) -> Path:
-    """Return the name under which `path` is made."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Return a name under which `path` is made, each time another."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def make_file(path: Path, like: Sequence[Path]) -> None:
+    """Make an empty file; others may do with it what they may do with all of `like`.
+
+    Raises `OSError`.
+    """
+    mode = 0o666 if like else 0o644
+    for one in like:
+        mode &= one.stat().st_mode
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode | 0o600))
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Give a finished file its name, durable. Raises `OSError`."""
+    """Give a finished file its name, durable. Raises `UsageError` when it is taken, `OSError`."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        _rename(partial, path)
+    except FileExistsError:
+        raise taken(path) from None
     sync_folder(path.parent)
+
+
+def _rename(partial: Path, path: Path) -> None:
+    """Rename a file without replacing another one. Raises `FileExistsError`, `OSError`."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: an empty file takes the name
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        partial.replace(path)
+    else:
+        partial.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -222,10 +276,23 @@ def remove_log(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def remove_if_empty(path: Path) -> None:
+    """Remove a log that has no records, unless somebody writes it, or it cannot be. Blocks."""
+    real = Path(os.path.realpath(path))
+    with suppress(LogError, OSError):
+        lock = acquire(real)
+        try:
+            with open_source(real) as source:
+                is_empty = source.head.position == 0
+            if is_empty:
+                remove_log(real)
+        finally:
+            lock.release()
+
+
 @contextmanager
 def removed_on_failure(partial: Path) -> Generator[None]:
-    """Remove `partial`, also what is left of an earlier one, when the scope ends badly."""
-    remove_log(partial)
+    """Remove `partial` when the scope ends badly."""
     try:
         yield
     except BaseException:
@@ -240,6 +307,8 @@ def _filled(partial: Path) -> Generator[RowWriter]:
         # Nothing has to survive a crash before the file is whole and synced.
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
+        # A payload that is taken out must not stay on the disk.
+        connection.execute("PRAGMA secure_delete = ON")
         prepare_file(connection, partial)
         connection.execute("BEGIN")
         writer = RowWriter(connection, partial)

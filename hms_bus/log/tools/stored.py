@@ -23,6 +23,8 @@ from hms_bus.log.selection import prepare
 from hms_bus.log.settings import Settings
 
 _AT_ONCE = 500
+_BYTES_AT_ONCE = 16 * 2**20
+_WRITE_FAILURES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _PAGE = """
 SELECT position, recorded_ns, topics.name, sources.name, records.id, hash, payload_hash, document
 FROM records JOIN topics ON topics.id = topic JOIN sources ON sources.id = source
@@ -87,7 +89,8 @@ def open_source(path: Path) -> Generator[Source]:
 def walk(connection: sqlite3.Connection, path: str, first: int, last: int) -> Iterator[Stored]:
     """Yield the records from position `first` to `last`, each proven to follow the one before.
 
-    `connection` gives texts as bytes. Raises `LogError`.
+    `connection` gives texts as bytes. Raises `LogError`, and `sqlite3.Error` when the transaction
+    that it reads in has changes that cannot be written.
     """
     position = first - 1
     previous = _hash_at(connection, path, position)
@@ -109,10 +112,21 @@ def walk(connection: sqlite3.Connection, path: str, first: int, last: int) -> It
 def _fetch(
     connection: sqlite3.Connection, path: str, bounds: tuple[int, int, int]
 ) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    size = 0
     try:
-        return connection.execute(_PAGE, bounds).fetchall()
+        with closing(connection.execute(_PAGE, bounds)) as cursor:
+            for row in cursor:
+                rows.append(row)
+                size += len(row[-1]) if isinstance(row[-1], bytes) else 0
+                if size >= _BYTES_AT_ONCE:
+                    break
     except sqlite3.Error as error:
+        # Reading may write out what its transaction has changed.
+        if getattr(error, "sqlite_errorcode", 0) in _WRITE_FAILURES:
+            raise
         raise read_failed(error, path) from error
+    return rows
 
 
 def _hash_at(connection: sqlite3.Connection, path: str, position: int) -> bytes:

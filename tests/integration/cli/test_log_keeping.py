@@ -36,7 +36,7 @@ def test_a_changed_record_is_found(cli: CommandLine, log: str) -> None:
     execute(cli.folder / log, "UPDATE records SET document = replace(document, 'Pay', 'Pax')")
     ended = cli.run("log", "verify", log, fails=1)
     assert ended.text.startswith("NOT SOUND at position 3: ")
-    assert "hms-bus log export" in ended.text
+    assert "hms-bus log recover" in ended.text
     assert (
         json.loads(cli.run("log", "verify", log, "--format", "json", fails=1).text)["position"] == 3
     )

@@ -1,6 +1,7 @@
 """`hms-bus log`: doctor, recover, backup, filter, merge, split, compact, redact, seal, forms."""
 
 import json
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hms_bus.log.tools.seals import read_public_key
 from tests.support.command_line import CommandLine
 from tests.support.recorded import CONVERSATION, record
-from tests.support.tool_logs import PAGE, fill, numbered, overwrite, records, verify
+from tests.support.tool_logs import PAGE, fill, numbered, overwrite, records, root_of, verify
 
 WRITER = """
 import asyncio, sys
@@ -79,6 +81,29 @@ def test_recover_of_a_sound_log_ends_with_0(cli: CommandLine, log: str) -> None:
     assert "pipe" in cli.run("log", "recover", log, "-o", "-", fails=2).err
 
 
+def test_recover_of_a_file_that_was_cut_off_says_so_and_ends_with_3(cli: CommandLine) -> None:
+    path = fill(cli.folder / "cut.db", numbered(200))
+    overwrite(path, (root_of(path, "topics") - 1) * PAGE, bytes(PAGE))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    [doubt, saved] = cli.run("log", "recover", "cut.db", "-o", "saved.db", fails=3).lines
+    assert doubt.startswith("doubt: the file was cut off, ")
+    assert doubt.endswith("are probably missing, how many is unknown")
+    assert saved.endswith(" records to saved.db; lost is not known")
+    done = facts(cli, "recover", "cut.db", "-o", "again.db", fails=3)
+    assert (done["complete"], done["lost"]) == (False, None)
+    assert done["doubts"] == [doubt.removeprefix("doubt: ")]
+
+
+def test_recover_makes_nothing_of_what_is_no_log(cli: CommandLine) -> None:
+    (cli.folder / "notes.db").write_text("hi\n")
+    assert "no record" in cli.run("log", "recover", "notes.db", "-o", "new.db", fails=1).err
+    assert [file.name for file in cli.folder.iterdir()] == ["notes.db"]
+    told = cli.run("log", "doctor", "notes.db", fails=1).text
+    assert "recover" not in told
+    assert "NOT HEALTHY: records not checked, " in told
+
+
 def test_recover_misses_what_a_kept_head_names(cli: CommandLine, log: str) -> None:
     cli.run("log", "verify", log, "--write-head", "run.head")
     path = cli.folder / log
@@ -117,7 +142,7 @@ def test_a_merge_of_what_was_filtered(cli: CommandLine, log: str) -> None:
     for topic in ("orders.>", "notes.>", "*.new"):
         cli.run("log", "filter", log, "-o", f"{topic[:3]}.db", "--topic", topic)
     ended = cli.run("log", "merge", "*.n.db", "not.db", "ord.db", "-o", "all.db")
-    assert ended.text == "wrote 6 of 7 records to all.db; 1 duplicates\n"
+    assert ended.text == "wrote 6 of 7 records to all.db; 1 duplicate\n"
     assert [one.hash for one in records(cli.folder / "all.db")] == [
         one.hash for one in records(cli.folder / log)
     ]
@@ -136,6 +161,8 @@ def test_a_split(cli: CommandLine, log: str) -> None:
     assert len([*(cli.folder / "topics").iterdir()]) == 6
     parts = cli.run("log", "split", log, "--by", "size", "--size", "1KB", "-o", "p").lines
     assert [line.partition("\t")[0] for line in parts] == [f"p/00000{n}.db" for n in (1, 2, 3)]
+    existing = cli.run("log", "split", log, "--by", "day", "-o", "topics", fails=2)
+    assert "topics exists: choose another name" in existing.err
     assert (
         "no size"
         in cli.run("log", "split", log, "--by", "size", "--size", "x", "-o", "q", fails=2).err
@@ -167,8 +194,8 @@ def test_a_compaction_wants_to_know_what_and_where(cli: CommandLine, log: str) -
 
 def test_a_redaction(cli: CommandLine, log: str) -> None:
     args = ("log", "redact", log, "--topic", "notes.>", "--reason", "a name", "--by", "/ada")
-    assert cli.run(*args, "--dry-run").text.startswith("would take 1 payloads out, ")
-    assert cli.run(*args).text.startswith("took 1 payloads out, ")
+    assert cli.run(*args, "--dry-run").text.startswith("would take 1 payload out, ")
+    assert cli.run(*args).text.startswith("took 1 payload out, ")
     cli.run("log", "verify", log)
     assert b"two" not in (cli.folder / log).read_bytes()
     [note] = cli.run("log", "cat", log, "--topic", "$log.redacted", "--raw").lines
@@ -184,13 +211,78 @@ def test_a_seal_is_kept_and_verified(cli: CommandLine, log: str) -> None:
     )
     cli.run("pub", "more", "1", "--log", log)
     checked = ("log", "verify", log, "--seal", "run.seal", "--public-key", "log.key.pub")
-    assert "contains the kept head at 6" in cli.run(*checked).text
+    genuine, sound = cli.run(*checked).lines
+    assert re.fullmatch(r"genuine: sealed \S+Z with the key [0-9a-f]{64}, at position 6", genuine)
+    assert "contains the kept head at 6" in sound
+    told = facts(cli, *checked[1:])["seal"]
+    assert isinstance(told, dict)
+    assert told["position"] == 6
+    assert read_public_key(str(cli.folder / "log.key.pub")).hex() == told["key"]
     cli.run("log", "redact", log, "--position", "1")
     cli.run(*checked)
     with closing(sqlite3.connect(cli.folder / log)) as connection, connection:
         connection.execute("DELETE FROM records WHERE position > 4")
         connection.execute("DELETE FROM topics WHERE last > 4")
     assert "last 2 records are lost" in cli.run(*checked, fails=1).text
+
+
+def test_a_compacted_log_says_so_of_a_seal_of_the_old_one(cli: CommandLine, log: str) -> None:
+    cli.run("log", "keygen", "log.key")
+    cli.run("log", "seal", log, "--key", "log.key", "-o", "run.seal")
+    by_seal = ("--seal", "run.seal", "--public-key", "log.key.pub")
+    args = ("log", "compact", log, "--max-records", "orders.>=1", "--by", "/ada", "-o")
+    cli.run(*args, "small.db")
+    genuine, told, _ = cli.run("log", "verify", "small.db", *by_seal, fails=1).lines
+    assert genuine.startswith("genuine: ")
+    assert told.startswith("COMPACTED: the log does not contain the kept head at 6; position 4 ")
+    assert told.endswith("by /ada: 3 of 6 records were kept")
+    found = facts(cli, "verify", "small.db", *by_seal, fails=1)
+    assert found["sound"] is False
+    assert found["compacted"]["position"] == 4  # type: ignore[index] # JSON
+    # It is not the compaction that excuses what happens to the log afterwards.
+    with closing(sqlite3.connect(cli.folder / "small.db")) as connection, connection:
+        connection.execute("UPDATE records SET hash = zeroblob(32) WHERE position = 1")
+    assert "NOT SOUND" in cli.run("log", "verify", "small.db", *by_seal, fails=1).text
+
+
+def test_a_compaction_of_another_head_explains_nothing(cli: CommandLine, log: str) -> None:
+    cli.run("log", "verify", log, "--write-head", "run.head")
+    cli.run("log", "compact", log, "--max-records", "orders.>=1", "-o", "small.db")
+    head = (cli.folder / "run.head").read_text()
+    (cli.folder / "run.head").write_text(head.replace('"position":6', '"position":9'))
+    ended = cli.run("log", "verify", "small.db", "--head", "run.head", fails=1)
+    assert "NOT SOUND" in ended.text
+    assert facts(cli, "verify", "small.db", "--head", "run.head", fails=1)["compacted"] is None
+
+
+def test_an_empty_file_is_not_verified_nor_called_a_log(cli: CommandLine) -> None:
+    (cli.folder / "run.db").touch()
+    ended = cli.run("log", "verify", "run.db", fails=1)
+    assert "is empty" in ended.err
+    assert "migrates" not in ended.err
+
+
+def test_verify_and_doctor_give_one_advice(cli: CommandLine, log: str) -> None:
+    damage(cli.folder / log)
+    told = cli.run("log", "verify", log, fails=1).lines[1]
+    assert "`hms-bus log doctor sqlite:run.db` tells more" in told
+    assert "`hms-bus log recover sqlite:run.db -o NEW` saves what can be proven" in told
+    assert "export" not in told
+    cli.run("log", "recover", "sqlite:run.db", "-o", "saved.db", fails=3)
+
+
+def test_what_has_lost_its_header_is_sent_to_the_doctor(cli: CommandLine, log: str) -> None:
+    overwrite(cli.folder / log, 0, bytes(PAGE))
+    for command in ("verify", "cat"):
+        ended = cli.run("log", command, log, fails=1)
+        assert f"`hms-bus log doctor {cli.folder / log}` tells what is left" in ended.err
+    assert "log recover" in cli.run("log", "doctor", log, fails=1).text
+
+
+def test_a_head_takes_the_place_of_a_head_only(cli: CommandLine, log: str) -> None:
+    (cli.folder / "notes.txt").write_text("notes")
+    cli.run("log", "verify", log, "--write-head", "notes.txt", fails=2)
+    assert (cli.folder / "notes.txt").read_text() == "notes"
 
 
 def test_a_seal_of_somebody_else_is_refused(cli: CommandLine, log: str) -> None:
@@ -241,12 +333,72 @@ def test_parquet_goes_to_a_pipe_but_does_not_come_from_one(cli: CommandLine, log
 def test_what_is_no_event_in_a_batch_is_left_out(cli: CommandLine) -> None:
     (cli.folder / "run.json").write_text('[{"no": "event"}]')
     ended = cli.run("log", "import", "copy.db", "run.json", "--format", "batch", fails=3)
-    assert "1 lines left out" in ended.err
-    (cli.folder / "run.json").write_text('{"no": "array"}')
+    assert "1 line left out" in ended.err
+    (cli.folder / "run.json").write_text('"no array"')
     assert (
         "no batch"
         in cli.run("log", "import", "copy.db", "run.json", "--format", "batch", fails=1).err
     )
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.json", "run.mcap", "run.parquet"])
+def test_the_name_of_a_file_says_its_form(cli: CommandLine, log: str, name: str) -> None:
+    cli.run("log", "export", log, "-o", name)
+    assert "6 new events" in cli.run("log", "import", "copy.db", name).err
+    (cli.folder / "other").write_bytes((cli.folder / name).read_bytes())
+    assert "0 new events" in cli.run("log", "import", "copy.db", "other").err
+
+
+def test_a_form_that_the_file_does_not_have_is_refused(cli: CommandLine, log: str) -> None:
+    as_lines = ("-o", "run.parquet", "--format", "jsonl")
+    assert "not jsonl" in cli.run("log", "export", log, *as_lines, fails=2).err
+    cli.run("log", "export", log, "-o", "run.mcap")
+    as_batch = ("run.mcap", "--format", "batch")
+    assert "has the form mcap" in cli.run("log", "import", "copy.db", *as_batch, fails=2).err
+    assert {file.name for file in cli.folder.iterdir()} >= {log, "run.mcap"}
+    assert not (cli.folder / "copy.db").exists()
+    assert "What FILE is." in cli.run("log", "import", "--help").text
+
+
+@pytest.mark.parametrize(
+    ("content", "status"), [("no event\n", 3), ('"no array"', 3), ("[1, 2", 1)]
+)
+def test_an_import_of_nothing_leaves_no_new_log(
+    cli: CommandLine, log: str, content: str, status: int
+) -> None:
+    (cli.folder / "in").write_text(content)
+    before = {*cli.folder.iterdir()}
+    cli.run("log", "import", "new.db", "in", fails=status)
+    cli.run("log", "import", "new.db", log, fails=2)
+    assert "mkdir" in cli.run("log", "import", "none/new.db", "in", fails=1).err
+    assert {*cli.folder.iterdir()} == before
+    cli.run("log", "import", log, "in", fails=status)
+    assert len(records(cli.folder / log)) == 6
+
+
+def test_an_import_that_fails_later_keeps_what_it_has(cli: CommandLine, log: str) -> None:
+    lines = cli.run("log", "export", log).out
+    cli.run("log", "import", "new.db", stdin=lines + b"no event\n", fails=3)
+    assert len(records(cli.folder / "new.db")) == 6
+
+
+def test_no_log_is_replaced_by_an_export_or_a_seal(cli: CommandLine, log: str) -> None:
+    cli.run("log", "keygen", "log.key")
+    for args in (
+        ("log", "export", log, "--force", "-o", log),
+        ("log", "seal", log, "--key", "log.key", "-o", log),
+        ("log", "seal", log, "--key", "log.key", "-o", "log.key"),
+    ):
+        assert "choose another name" in cli.run(*args, fails=2).err
+    assert len(records(cli.folder / log)) == 6
+    cli.run("log", "seal", log, "--key", "log.key")
+
+
+def test_an_export_goes_to_a_named_pipe(cli: CommandLine, log: str) -> None:
+    ended = cli.shell(
+        f"mkfifo pipe && (cat pipe > out &) && hms-bus log export {log} -o pipe && test -p pipe"
+    )
+    assert ended.status == 0, ended.err
 
 
 def test_ctrl_c_leaves_nothing_behind(cli: CommandLine) -> None:

@@ -1,10 +1,18 @@
-"""Files are written complete or not at all."""
+"""Files are written complete or not at all, and never over a log."""
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from hms_bus.cli.files import replacing, write_whole
+from hms_bus.abc import Head
+from hms_bus.cli.files import replacing, write_head, write_whole
+from hms_bus.errors import UsageError
+from hms_bus.log import format_head
+from tests.support.tool_logs import fill, kill_writer, numbered, numbers
+
+HEADS = [format_head(Head(position=n, hash=bytes(32), recorded_ns=n)) for n in (1, 2)]
 
 
 def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -28,3 +36,48 @@ def _write_half(target: Path) -> None:
     with replacing(target) as file:
         file.write(b"half of")
         raise KeyboardInterrupt
+
+
+def test_a_log_is_not_replaced_nor_its_wal(tmp_path: Path) -> None:
+    source = fill(tmp_path / "source.db", numbered(3))
+    log = kill_writer(source, numbered(3, first=4), tmp_path / "run.db")
+    (tmp_path / "link").symlink_to(log)
+    for name in ("run.db", "run.db-wal", "link"):
+        with pytest.raises(UsageError, match="never replaced"):
+            write_whole(tmp_path / name, b"new")
+    assert numbers(log) == [*range(1, 7)]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, real = tmp_path / "link", tmp_path / "there" / "real"
+    link.symlink_to(real)
+    for content in (b"old", b"new"):
+        write_whole(link, content)
+        assert (link.is_symlink(), real.read_bytes()) == (True, content)
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[bytes] = []
+    reader = Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    write_whole(pipe, b"new")
+    reader.join()
+    assert (found, pipe.is_fifo()) == ([b"new"], True)
+
+
+def test_a_head_replaces_an_older_one(tmp_path: Path) -> None:
+    (tmp_path / "head").touch()
+    for head in HEADS:
+        write_head(tmp_path / "head", head)
+        assert (tmp_path / "head").read_bytes() == head
+
+
+@pytest.mark.parametrize("content", [b"a key", b"{}", b"\xff" * 100_000])
+def test_a_head_replaces_nothing_else(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(UsageError, match="is no head or seal"):
+        write_head(tmp_path / "other", HEADS[0])
+    assert (tmp_path / "other").read_bytes() == content

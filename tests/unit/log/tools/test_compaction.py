@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ def test_the_new_log_names_the_old_head_and_the_rules(log: Path) -> None:
         "dropped": 27,
         "rules": [{"pattern": "orders.>", "last_only": True}],
     }
+
+
+def test_a_rule_that_keeps_nothing_is_named(log: Path) -> None:
+    compacted(log, Rule(pattern="orders.>", max_records=0))
+    last = json.loads(records(log.with_name("new.db"))[-1].document)
+    assert last["data"]["rules"] == [{"pattern": "orders.>", "max_records": 0}]
+
+
+def test_dead_letters_go_only_when_a_rule_names_them(log: Path) -> None:
+    fill(log, [new_envelope("$dlq.billing", 1, source="/shop")])
+    for rule, topics in (
+        (Rule(max_records=0), ["$dlq.billing", "$log.compacted"]),
+        (Rule(pattern="$dlq.>", max_records=0), ["$log.compacted"]),
+    ):
+        target = log.with_name(f"{len(topics)}.db")
+        compact_log(log, target, [rule], by="/test")
+        assert [one.topic for one in records(target) if one.topic.startswith("$")] == topics
 
 
 def test_what_the_log_says_about_itself_stays(log: Path) -> None:
@@ -135,6 +153,19 @@ def test_in_place_work_that_is_interrupted_changes_nothing(log: Path) -> None:
         compact_in_place(log, [Rule(max_records=4)], by="/test", report=raising(KeyError()))
     assert log.read_bytes() == before
     assert [*log.parent.iterdir()] == [log]
+
+
+def test_in_place_a_file_that_cannot_grow_stays_as_it_was(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(sqlite3.Connection):
+        def backup(self, *args: object, **how: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Full))
+    with pytest.raises(LogError, match=r"could not be changed .*disk is full"):
+        compact_in_place(log, [Rule(max_records=4)], by="/test")
+    assert numbers(log) == [*range(1, 31)]
 
 
 @given(

@@ -2,7 +2,9 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -179,6 +181,34 @@ def test_a_merge_loses_and_doubles_nothing(
     assert done.written + done.duplicates == sum(map(len, parts))
     assert not done.clashes
     assert verify(folder / "new.db").is_sound
+
+
+def test_a_payload_that_a_merge_takes_out_is_not_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where SQLite is built without SQLITE_SECURE_DELETE."""
+
+    class Careless(sqlite3.Connection):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            super().__init__(*args, **how)
+            self.execute("PRAGMA secure_delete = OFF")
+
+    first = fill(
+        tmp_path / "a.db", [new_envelope("a", "secret" * 50, source="/x") for _ in range(20)]
+    )
+    filter_log(first, tmp_path / "b.db", Selector())
+    redact_log(tmp_path / "b.db", Selector(pattern="a"), by="/test")
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
+    merge_logs([first, tmp_path / "b.db"], tmp_path / "new.db")
+    assert b"secret" not in (tmp_path / "new.db").read_bytes()
+
+
+def test_a_split_by_topic_keeps_long_topics_apart(tmp_path: Path) -> None:
+    long = ".".join(["x" * 55] * 4)
+    log = fill(tmp_path / "run.db", [new_envelope(f"{long}.{n}", n, source="/x") for n in "ab"])
+    counts = split_log(log, tmp_path / "new", "topic")
+    assert [*counts.values()] == [1, 1]
+    assert [records(tmp_path / "new" / name)[0].topic[-1] for name in counts] == ["a", "b"]
 
 
 def test_a_split_by_topic_has_a_log_for_each(log: Path, tmp_path: Path) -> None:

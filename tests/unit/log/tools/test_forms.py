@@ -16,6 +16,7 @@ from mcap.reader import make_reader
 from hms_bus import jsonformat, new_envelope
 from hms_bus.abc import Record
 from hms_bus.errors import ConfigError, DecodeError, UsageError
+from hms_bus.log.tools import mcapfile, parquetfile
 from hms_bus.log.tools.forms import Elements, Form, open_writer, read_documents
 
 if TYPE_CHECKING:
@@ -160,6 +161,36 @@ def test_an_array_is_cut_the_same_whatever_chunks_it_comes_in(
         at, turn = at + size, turn + 1
     elements.end()
     assert [json.loads(element) for element in found] == values
+
+
+def test_a_long_text_is_looked_at_once() -> None:
+    """Looking at it anew with each chunk would take longer than a test may."""
+    text = json.dumps('\\"x' * 4_000_000).encode()
+    content = b'[{"data":' + text + b"}, 7]"
+    elements = Elements()
+    found: list[bytes] = []
+    for at in range(0, len(content), 1009):
+        found += elements.feed(content[at : at + 1009])
+    elements.end()
+    assert found == [b'{"data":' + text + b"}", b"7"]
+
+
+def test_parquet_writes_large_rows_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    monkeypatch.setattr(parquetfile, "_BYTES_AT_ONCE", 2 * max(map(len, DOCUMENTS)))
+    content = written("parquet", RECORDS * 4)
+    assert parquet.ParquetFile(io.BytesIO(content)).num_row_groups > 2
+    assert [*read_documents("parquet", io.BytesIO(content))] == DOCUMENTS * 4
+
+
+def test_mcap_says_that_it_has_no_room_for_so_many_topics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcapfile, "_MOST_CHANNELS", 2)
+    assert len([*read_documents("mcap", io.BytesIO(written("mcap")))]) == len(RECORDS)
+    third = Record(position=5, recorded_ns=1, envelope=new_envelope("a.d", source="/x"))
+    with pytest.raises(UsageError, match="room for 2 topics"):
+        written("mcap", [*RECORDS, third])
 
 
 @pytest.mark.parametrize(("form", "module"), [("mcap", "mcap"), ("parquet", "pyarrow")])

@@ -4,14 +4,22 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import UNSET
 
 from hms_bus import new_envelope
 from hms_bus.abc import Selector
-from hms_bus.errors import LogCorruptError, LogError, LogLockedError, UsageError
+from hms_bus.errors import (
+    LogCorruptError,
+    LogError,
+    LogLockedError,
+    LogReadOnlyError,
+    UsageError,
+)
 from hms_bus.log.tools import redact_log
 from hms_bus.plugins import open_log
 from tests.support.tool_logs import fill, numbered, raising, records, verify
@@ -135,6 +143,25 @@ def test_a_record_that_is_not_sound_is_not_covered_up(log: Path) -> None:
         )
     with pytest.raises(LogCorruptError, match="position 3"):
         redact_log(log, Selector(), positions=[3], by="/ada")
+
+
+def test_a_full_disk_is_no_failure_to_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite may write out what has changed when the next record is read."""
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if "ORDER BY position LIMIT" in sql:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return super().execute(sql, parameters)
+
+    before = records(log)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Full))
+        with pytest.raises(LogReadOnlyError, match=r"a write failed .*disk is full"):
+            redact_log(log, Selector(), positions=[3], by="/ada")
+    assert records(log) == before
 
 
 def test_work_that_is_interrupted_changes_nothing(tmp_path: Path) -> None:
