@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from hms_bus import Bus, effect
 from hms_bus.errors import UnrecordedError
-from hms_bus.replay import compare, rerun
+from hms_bus.replay import rerun
 
 prompts: list[str] = []
 
@@ -63,12 +63,12 @@ async def main() -> None:
     print(f"recorded: 3 titles, the model was called {len(prompts)} times")
 
     same = await rerun("run.db", lambda url: writer(url, plain), effects="strict")
-    is_same = compare(same.recorded, same.outputs).is_same
+    is_same = same.compare().is_same
     titles = len(same.outputs)
     print(f"replayed: {titles} titles, same {is_same}, the model was called {len(prompts)} times")
 
     changed = await rerun("run.db", lambda url: writer(url, with_full_stop), effects="strict")
-    comparison = compare(changed.recorded, changed.outputs)
+    comparison = changed.compare()
     change = comparison.divergences[0].changes[0]
     texts = f'{change.path}: "{change.left}" -> "{change.right}"'
     print(f"changed: same {comparison.is_same}, {texts}")

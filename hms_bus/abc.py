@@ -364,8 +364,9 @@ class DurableInfo(Struct, frozen=True, kw_only=True):
 
     All positions up to `floor` that it selects are settled, `delivered` is the last one that was
     handed out. `unacked` deliveries are not settled, `redelivered` of them were tried more than
-    once; `lag` is how many records that it selects lie behind `delivered`, counted up to a million.
-    `dead` are the positions, in order, that became dead letters and were not redriven since.
+    once; `lag` is how many records that it selects wait for their first delivery, those behind an
+    unsettled one of their key included, counted up to a million. `dead` are the positions, in
+    order, that became dead letters and were not redriven since.
     """
 
     durable: Durable

@@ -37,13 +37,15 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """What `compare` found: the `divergences` in recorded order, and how many events are `same`.
 
     What is extra stands behind the event before it that has a counterpart, and behind what is
-    missing there.
+    missing there. With `is_rerun` the right side was said in a rerun: each agent was given what is
+    recorded, so no divergence follows from another.
     """
 
     left: Sequence[Envelope]
     right: Sequence[Envelope]
     divergences: tuple[Divergence, ...]
     same: int
+    is_rerun: bool = False
 
     @property
     def is_same(self) -> bool:
@@ -108,9 +110,15 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(
-    left: Sequence[Envelope], right: Sequence[Envelope], *, ignore: Sequence[str] = ()
+    left: Sequence[Envelope],
+    right: Sequence[Envelope],
+    *,
+    ignore: Sequence[str] = (),
+    is_rerun: bool = False,
 ) -> Comparison:
     """Compare what was said in two runs, each in recorded order.
+
+    `is_rerun`: the second is a rerun of the first, see `Comparison`.
 
     Events are aligned by their causes, not by time (`hms_bus.replay.aligning`). Compared are topic,
     type, subject, partition key, media type, cause, the order among the outputs of one cause, and
@@ -119,7 +127,7 @@ def compare(
 
     Takes O(n log n). Raises `UsageError` for a path that is none.
     """
-    return _Comparing(left, right, parse_ignored(ignore)).result()
+    return _Comparing(left, right, parse_ignored(ignore)).result(is_rerun=is_rerun)
 
 
 class _Comparing:
@@ -132,15 +140,16 @@ class _Comparing:
         self._attributes = [name for name in _ATTRIBUTES if name not in ignored.facets]
         self._found = align(left, right, content=self._content, same=self._is_same)
 
-    def result(self) -> Comparison:
+    def result(self, *, is_rerun: bool) -> Comparison:
         placed = [*self._on_the_left(), *self._on_the_right()]
         placed.sort(key=lambda pair: pair[0])
         divergences = [divergence for _, divergence in placed]
         return Comparison(
             left=self._left,
             right=self._right,
-            divergences=tuple(_linked(divergences, self._found)),
+            divergences=tuple(divergences if is_rerun else _linked(divergences, self._found)),
             same=len(self._left) - sum(found.left is not None for found in divergences),
+            is_rerun=is_rerun,
         )
 
     def _on_the_left(self) -> Iterator[tuple[tuple[int, int], Divergence]]:

@@ -71,7 +71,8 @@ class _Description:
         yield "first difference:"
         yield from self._divergence(comparison.first)
         yield from self._part("what follows from it", comparison.following)
-        yield from self._part("independent of it", comparison.independent)
+        rest = "more differences" if comparison.is_rerun else "independent of it"
+        yield from self._part(rest, comparison.independent)
         yield summary(comparison)
 
     def _part(self, title: str, found: tuple[Divergence, ...]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Running agents on a record from Python: `rerun` to the end, `open_rerun` step by step."""
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -20,6 +20,7 @@ from hms_bus.envelope import Envelope
 from hms_bus.errors import ConfigError, LogCorruptError
 from hms_bus.plugins import open_log
 from hms_bus.replay.capturing import SCHEDULES
+from hms_bus.replay.comparing import Comparison, compare
 from hms_bus.replay.events import EFFECT, Unrecorded
 from hms_bus.replay.naming import agent_of, is_named
 from hms_bus.replay.settings import Effects, ReplaySettings, check_effects, record_url
@@ -126,6 +127,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
     failures: list[Failure]
     played: int
     damage: LogCorruptError | None = None
+
+    def compare(self, *, ignore: Sequence[str] = ()) -> Comparison:
+        """Compare what they said with what they say; see `hms_bus.replay.compare`."""
+        return compare(self.recorded, self.outputs, ignore=ignore, is_rerun=True)
 
 
 class Original:

@@ -295,6 +295,11 @@ class _Shared:
         try:
             await stage.play()
             stage.answering.check()
+            if not stage.played:
+                raise UsageError(
+                    "no record reached an agent: check what is selected (since, until, first, "
+                    "last, corr, only), and to what the program subscribes"
+                )
         except BusError as error:
             logger.error(  # noqa: TRY400 - the error says it all
                 "the replay ended at position %d: %s", stage.position, error

@@ -159,13 +159,25 @@ class EventTypes:
         reader = self._readers.get(envelope.type)
         if reader is None:
             raise DecodeError(
-                f"no class is known for this type, only for {', '.join(self._readers)}: was it "
-                "written by a newer release?",
+                self._why_unknown(envelope.type),
                 reason="payload",
                 topic=envelope.topic,
                 type=envelope.type,
             )
         return reader.read(envelope)
+
+    def _why_unknown(self, type_name: str) -> str:
+        name, version = _split(type_name)
+        for known, reader in self._readers.items():
+            if _split(known)[0] == name and _split(known)[1] > version:
+                return (
+                    f"this type is older than {known}: @upcast({reader.cls.__qualname__}, "
+                    f"version={version}) is missing"
+                )
+        return (
+            f"no class is known for this type, only for {', '.join(self._readers)}: was it written "
+            "by a newer release?"
+        )
 
 
 def _check_event(cls: object) -> None:
@@ -193,6 +205,11 @@ def _readers(cls: type) -> dict[str, EventReader]:
             chain.append(step)
         readers[_join(name, version)] = EventReader(cls, tuple(chain), is_personal)
     return readers
+
+
+def _split(type_name: str) -> tuple[str, int]:
+    name, mark, version = type_name.rpartition(".v")
+    return (name, int(version)) if mark and version.isdecimal() else (type_name, 1)
 
 
 def _join(name: str, version: int) -> str:

@@ -66,7 +66,7 @@ def replays(request: pytest.FixtureRequest) -> Replays:
         **settings: Any,
     ) -> "Outcome":
         from hms_bus.errors import LogError, UnrecordedError  # noqa: PLC0415 - see the module
-        from hms_bus.replay import compare, rerun  # noqa: PLC0415 - as above
+        from hms_bus.replay import rerun  # noqa: PLC0415 - as above
 
         _refuse_running_loop()
         settings = {"effects": "strict", **settings}
@@ -78,7 +78,7 @@ def replays(request: pytest.FixtureRequest) -> Replays:
             pytest.fail(f"{run} cannot be read: {error}", pytrace=False)
         if not outcome.played:
             pytest.fail(f"{run} was not replayed: no record of it reached an agent", pytrace=False)
-        comparison = compare(outcome.recorded, outcome.outputs, ignore=ignore)
+        comparison = outcome.compare(ignore=ignore)
         if not comparison.is_same:
             pytest.fail(_message(run, comparison, outcome, limit), pytrace=False)
         return outcome

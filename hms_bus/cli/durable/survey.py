@@ -42,10 +42,11 @@ _COLUMNS = (
 def ls(*, place: Place, form: Form) -> None:
     """List the durables of LOG.
 
-    All that a durable selects is settled up to `floor`, and was delivered up to `delivered`; `lag`
-    records that it selects lie behind that. `unacked` deliveries are not settled, `redelivered` of
-    them were tried more than once; `dead` records are open dead letters (`hms-bus dlq ls`). How
-    many `consumers` there are is known where the log is written: a hub's log is asked with --bus.
+    All that a durable selects is settled up to `floor`; `delivered` is the last position that was
+    delivered. `lag` records wait for their first delivery, behind that or behind an unsettled one
+    of their key. `unacked` deliveries are not settled, `redelivered` of them were tried more than
+    once; `dead` records are open dead letters (`hms-bus dlq ls`). How many `consumers` there are is
+    known where the log is written: a hub's log is asked with --bus.
     """
 
     async def look() -> list[dict[str, Any]]:

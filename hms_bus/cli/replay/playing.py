@@ -194,7 +194,9 @@ class _Pass:
                 "nothing to compare: the agents say nothing to what was played, and said nothing "
                 "in the record; check what is selected, and that each Bus has the source= it had"
             )
-        comparison = compare(original.outputs, self._said, ignore=self._wishes.ignored)
+        comparison = compare(
+            original.outputs, self._said, ignore=self._wishes.ignored, is_rerun=True
+        )
         text = describe(
             comparison,
             names=("recorded", "now"),

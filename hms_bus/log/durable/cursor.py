@@ -7,6 +7,7 @@ is collected until `changes` is asked for it, in the same step as the dead lette
 from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import chain
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -167,6 +168,16 @@ class Cursor:
     def unacked(self) -> int:
         """How many were delivered and are not settled."""
         return len(self._held)
+
+    @property
+    def held_back(self) -> int:
+        """How many at or before `delivered` were not delivered: they wait behind one of their key.
+
+        Those that were redriven and wait are among them.
+        """
+        parked = (record for records in self._keys.values() for record in records)
+        freed = (record for _, record in self._freed)
+        return sum(record.position <= self.delivered for record in chain(parked, freed))
 
     @property
     def redelivered(self) -> int:

@@ -268,14 +268,14 @@ class Engine:
     async def info(self) -> DurableInfo:
         """Return how it stands."""
         cursor = self.cursor
-        lag = await self._shelf.count(self._wants_topic, cursor.delivered)
+        ahead = await self._shelf.count(self._wants_topic, cursor.delivered)
         return DurableInfo(
             durable=cursor.durable,
             floor=cursor.settled_to,
             delivered=cursor.delivered,
             unacked=cursor.unacked,
             redelivered=cursor.redelivered,
-            lag=lag,
+            lag=ahead + cursor.held_back,
             consumers=len(self.consumers),
             dead=tuple(sorted(cursor.dead_positions)),
         )

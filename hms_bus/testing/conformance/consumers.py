@@ -46,11 +46,12 @@ async def unacked_deliveries_are_limited(subject: Subject) -> None:
 @check("log-durable")
 async def a_key_has_one_delivery_at_a_time(subject: Subject) -> None:
     """Records with one `partitionkey` come one after the other; other keys do not wait."""
-    keys = ("a", "a", "b", None, "a")
-    async with opened(subject, *keys) as (log, _), log.consume(durable(subject)) as taking:
+    keys, wanted = ("a", "a", "b", None, "a"), durable(subject)
+    async with opened(subject, *keys) as (log, _), log.consume(wanted) as taking:
         got = await fetch(taking, 3)
         equal(numbers(got), [0, 2, 3], "deliveries at first")
         await nothing_comes(taking, "of a key that is not settled")
+        equal((await info(log, wanted)).lag, 2, "lag, those that wait for their key included")
         await settle(taking, got[:1])
         second = await fetch(taking, 1)
         equal(numbers(second), [1], "the next of the key")

@@ -274,6 +274,13 @@ def test_what_was_said_after_another_result_of_an_effect_follows_from_it() -> No
     assert [comparison.event(found).topic for found in comparison.independent] == ["read"]
 
 
+def test_in_a_rerun_nothing_follows_from_another_difference(bug: Comparison) -> None:
+    rerun = compare(bug.left, bug.right, is_rerun=True)
+    assert rerun.following == ()
+    assert len(rerun.independent) == len(bug.divergences) - 1
+    assert describe(rerun).splitlines()[3] == "more differences (3):"
+
+
 def test_differences_on_some_topics(bug: Comparison) -> None:
     narrowed = bug.only("report")
     assert kinds(narrowed) == [("changed", "report")]

@@ -84,6 +84,16 @@ def test_an_event_of_a_newer_version_is_refused_by_its_name() -> None:
     assert caught.value.topic == "orders.1"
 
 
+def test_an_event_of_an_older_version_without_its_step_names_the_step() -> None:
+    @event(version=3)
+    class Paid(Struct):
+        cents: int
+
+    upcast(Paid, version=2)(dict)
+    with pytest.raises(DecodeError, match=r"older than Paid\.v\d: @upcast\(.*Paid, version=1\)"):
+        EventTypes([Paid]).read(stored("Paid", b"{}"))
+
+
 def test_what_an_upcast_raises_names_the_event_and_stays_the_cause() -> None:
     with pytest.raises(DecodeError, match="rename_number") as caught:
         EventTypes([Ordered]).read(stored("OrderPlaced", b"{}"))
