@@ -402,7 +402,7 @@ class Consumer(Protocol):
 
         One that was settled before, or that was delivered again since (its attempt is no longer the
         last one), changes nothing. Dead letters are appended in the same step. Raises `LogError`,
-        `StateError` once it is closed, unless it was abandoned.
+        `StateError` once it is closed: one that was abandoned may settle while others consume.
         """
         ...
 

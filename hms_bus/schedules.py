@@ -39,6 +39,8 @@ from hms_bus.errors import (
     BusError,
     ConfigError,
     DurableInUseError,
+    LogCorruptError,
+    LogReadOnlyError,
     QueueFullError,
     StateError,
     TopicError,
@@ -53,7 +55,11 @@ UNSCHEDULE = "hms.bus.unschedule.v1"
 TOPIC = "$schedule"
 
 SCHEDULER = Durable(
-    name="scheduler", pattern=f"{TOPIC}.>", max_deliveries=None, max_unacked=1_000_000
+    name="scheduler",
+    pattern=f"{TOPIC}.>",
+    ack_wait_s=5.0,  # who is killed holds up what was on its way for so long
+    max_deliveries=None,
+    max_unacked=1_000_000,
 )
 
 _S_NS = 1_000_000_000
@@ -61,7 +67,7 @@ _S_NS = 1_000_000_000
 _STANDBY_S = 5.0
 """How often a bus looks whether there is a schedule, and whether who runs them has ended."""
 
-_LONGEST_WAIT_S = 3600.0
+_LONGEST_WAIT_S = 86_400.0
 """How long a record is put off at most: the clock may be set meanwhile."""
 
 Send = Callable[[Envelope], Awaitable[Receipt]]
@@ -245,6 +251,9 @@ class Scheduler:
                 pass  # somebody else runs it, and may end
             except* StateError:
                 is_closed = True
+            except* LogReadOnlyError as errors:
+                logger.warning("schedules are not run any more: %s", errors.exceptions[0])
+                is_closed = True
             except* BusError as errors:
                 logger.warning("schedules are not run: %s; it is tried again", errors.exceptions[0])
             except* Exception as errors:
@@ -268,11 +277,9 @@ class Scheduler:
                     await self._made.wait()
 
     async def _serve(self, consumer: Consumer) -> None:
-        all_of_them = await self._log.durables()
-        [stands] = [each for each in all_of_them if each.durable.name == SCHEDULER.name]
         self._latest.clear()
         self._sent.clear()
-        self._seen = stands.floor
+        self._seen = await self._floor()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 deliveries = await consumer.fetch(100)
@@ -280,6 +287,14 @@ class Scheduler:
                 for delivery in deliveries:
                     # In a task each: who waits for room on one topic holds up no other.
                     tasks.create_task(self._handle(consumer, delivery))
+
+    async def _floor(self) -> int:
+        """Return up to where all is settled: what lies before it replaces nothing that waits."""
+        try:
+            stands = {each.durable.name: each.floor for each in await self._log.durables()}
+        except LogCorruptError:
+            return 0  # what is kept of another durable cannot be read
+        return stands[SCHEDULER.name]
 
     async def _handle(self, consumer: Consumer, delivery: Delivery) -> None:
         position = delivery.record.position

@@ -244,9 +244,9 @@ class Bus:
     ) -> Receipt:
         """Publish one message later: once (`at`, or `delay` from now), or as often as `cron` says.
 
-        The log keeps the schedule, so it outlives this process: whichever bus has the log open and
-        schedules, or has a durable subscription, sends the message when it is due, late if there
-        was none. A message is kept once, however often sending it is tried; of the times of `cron`
+        The log keeps the schedule, so it outlives this process: the hub that keeps the log, else a
+        bus that has it open, sends the message when it is due, late if there was none. A message is
+        kept once, however often sending it is tried; of the times of `cron`
         (minute, hour, day, month, weekday in `timezone`) that nobody was there for, it is sent for
         the last. A schedule replaces the one of the same `name`, a topic's token. The receipt has
         the position of the schedule, and the message's id where there is one message.

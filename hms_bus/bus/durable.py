@@ -24,7 +24,13 @@ from hms_bus.bus.redelivery import Redelivery
 from hms_bus.bus.stats import Counters, SubscriptionStats
 from hms_bus.bus.subscription import Keeper, Options, is_cancelled
 from hms_bus.config import BusConfig
-from hms_bus.errors import BusError, EnvironmentFailure, QueueFullError, StateError
+from hms_bus.errors import (
+    BusError,
+    DisconnectedError,
+    EnvironmentFailure,
+    QueueFullError,
+    StateError,
+)
 from hms_bus.topics import Pattern, overlaps, parse_pattern
 
 logger = logging.getLogger("hms_bus")
@@ -410,6 +416,9 @@ class DurableSubscription:
             try:
                 await consumer.settle(outcomes)
             except Exception as error:  # noqa: BLE001 - the next ones can be settled all the same
+                if self._is_stopped and isinstance(error, DisconnectedError):
+                    outcomes += self._outcomes  # who ends does not wait for a hub twice
+                    self._outcomes.clear()
                 logger.warning(
                     "%s: what became of %d messages could not be kept, they will be delivered "
                     "again: %s",

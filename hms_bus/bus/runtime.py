@@ -151,10 +151,10 @@ class Runtime:
         """Drain, at most `drain_timeout_s`, then end what still runs; also when cancelled."""
         self.draining = True
         self.quick.clear()
-        if self._scheduling is not None:
-            self._scheduling.cancel()
-            await asyncio.wait([self._scheduling])
         try:
+            if self._scheduling is not None:
+                self._scheduling.cancel()
+                await asyncio.wait([self._scheduling])
             async with asyncio.timeout(self.config.drain_timeout_s):
                 await self._drain()
         except TimeoutError:

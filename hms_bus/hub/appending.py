@@ -142,10 +142,11 @@ def _is_to_system(block: bytes) -> bool:
 
 def _check_schedule(peer: Sender, envelope: Envelope) -> Failure | None:
     """Refuse to keep for later what the client may not send: the hub will send it."""
-    if not is_schedule(envelope):
-        return None
-    try:
-        topic = envelope.decode(Schedule).message().topic
-    except DecodeError:
-        return None  # who runs the schedules makes it a dead letter
-    return None if peer.may_append(topic, topic) else peer.deny_append(topic)
+    while is_schedule(envelope):  # the message may be a schedule itself
+        try:
+            envelope = envelope.decode(Schedule).message()
+        except DecodeError:
+            return None  # who runs the schedules makes it a dead letter
+        if not peer.may_append(envelope.topic, envelope.topic):
+            return peer.deny_append(envelope.topic)
+    return None

@@ -15,6 +15,7 @@ from hms_bus.ipc import durables
 from hms_bus.ipc.durables import Consume, parts_of
 from hms_bus.ipc.failures import to_failure
 from hms_bus.ipc.session import Ask, Failure
+from hms_bus.schedules import SCHEDULER
 from hms_bus.topics import parse_pattern
 
 _MAX_UNSETTLED = 2**20
@@ -73,6 +74,9 @@ class Durables:
             pattern = parse_pattern(wanted.pattern)
         except TopicError as error:
             return to_failure(error)
+        if wanted.name == SCHEDULER.name:
+            text = f"the durable {wanted.name!r} is the hub's, which runs the schedules with it"
+            return Failure(code="INVALID_ARGUMENT", message=text, reason="usage")
         if peer.rights is None or not peer.rights.may_use(wanted.name):
             return self._desk.deny(peer, "consume", wanted.name)
         if not peer.rights.may_read(pattern):

@@ -33,7 +33,7 @@ from hms_bus.log.bell import Bell
 from hms_bus.log.chain import GENESIS, link
 from hms_bus.log.documents import Entry, make_entry
 from hms_bus.log.durable.durables import Durables
-from hms_bus.log.durable.saved import Changes, KeptDurable, Saved
+from hms_bus.log.durable.saved import MOST_COUNTED, Changes, KeptDurable, Saved
 from hms_bus.log.reading import Reading, flatten
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.selection import Selection
@@ -118,7 +118,8 @@ class _Store:
     def count(self, wants_topic: Callable[[str], bool], after: int) -> int:
         topics = {topic for topic, last in self._last_on.items() if last > after}
         wanted = set(filter(wants_topic, topics))
-        return sum(entry.topic in wanted for entry in islice(self._entries, after, None))
+        found = (entry for entry in islice(self._entries, after, None) if entry.topic in wanted)
+        return sum(1 for _ in islice(found, MOST_COUNTED))
 
     def kept(self, after: int, count: int) -> list[Kept]:
         return [

@@ -11,6 +11,7 @@ from itertools import islice, takewhile
 from typing import Any, cast
 
 from hms_bus.errors import LogCorruptError
+from hms_bus.log.durable.saved import MOST_COUNTED
 from hms_bus.log.failures import damaged
 from hms_bus.log.scan import Row, Scan
 from hms_bus.log.selection import Selection
@@ -23,8 +24,6 @@ _PAGE_BYTES = 4 * 2**20
 """A page ends early once its documents have that many bytes: who reads slowly holds one page."""
 
 _ROWS_AT_ONCE = 64
-
-_MOST_COUNTED = 1_000_000
 
 
 class TopicSet:
@@ -178,7 +177,7 @@ def count_records(connection: sqlite3.Connection, *, topics: TopicSet, after: in
     [count] = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM records WHERE position > ? "
         "AND topic IN (SELECT value FROM json_each(?)) LIMIT ?)",
-        (after, topics.text, _MOST_COUNTED),
+        (after, topics.text, MOST_COUNTED),
     ).fetchone()
     return count
 

@@ -192,9 +192,7 @@ class Cursor:
 
     def take(self, limit: int, now_ns: int, owner: object) -> list[Delivery]:
         """Hand out at most `limit` records to `owner`; what is due again comes first."""
-        if now_ns < self._now_ns - _SET_BACK_NS:
-            self._set_back(self._now_ns - now_ns)
-        self._now_ns = now_ns
+        self._note_time(now_ns)
         self._collect_due(now_ns)
         taken: list[Delivery] = []
         while self._again and len(taken) < limit:
@@ -221,6 +219,12 @@ class Cursor:
                 self._queued_bytes -= _size(record)
                 taken += self._deliver(record, 0, now_ns, owner)
         return taken
+
+    def _note_time(self, now_ns: int) -> None:
+        """Learn the time, before anything is put off by it: all waits go by one clock."""
+        if now_ns < self._now_ns - _SET_BACK_NS:
+            self._set_back(self._now_ns - now_ns)
+        self._now_ns = now_ns
 
     def _set_back(self, by_ns: int) -> None:
         """Let what waits wait no longer than it would have: the clock was set back."""
@@ -313,6 +317,7 @@ class Cursor:
 
     def settle(self, settlement: Settlement, now_ns: int) -> None:
         """Note what became of a delivery; one that is not the last of its position is void."""
+        self._note_time(now_ns)
         held = self._held.get(settlement.position)
         if held is None or held.attempts != settlement.attempt:
             return
@@ -334,6 +339,7 @@ class Cursor:
 
     def hand_back(self, owner: object, now_ns: int) -> None:
         """Take back, uncounted, what `owner` holds."""
+        self._note_time(now_ns)
         for held in list(self._held.values()):
             if held.owner is owner and held.is_out:
                 held.attempts -= 1
@@ -341,6 +347,7 @@ class Cursor:
 
     def take_back(self, deliveries: Iterable[Delivery], now_ns: int) -> None:
         """Take back, uncounted, what was never handed over."""
+        self._note_time(now_ns)
         for delivery in deliveries:
             held = self._held.get(delivery.record.position)
             if held is not None and held.is_out and held.attempts == delivery.attempt:

@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from hms_bus.abc import Durable
 
+MOST_COUNTED = 1_000_000
+"""How many records that a durable has not delivered are counted at most."""
+
 
 class State(IntEnum):
     """What a row says of one position. A position that was delivered and has none is out, once."""

@@ -225,11 +225,13 @@ class HubConsumer:
 
         While there is no connection it waits for one, as long as the URL says (`?timeout=`); then
         it raises `DisconnectedError`: what was settled is unknown. Settling twice changes nothing,
-        so what was not answered before the line was cut is said again.
+        so what was not answered before the line was cut is said again; but not what was deferred,
+        which another one may have by now, as the same attempt.
         """
         max_text = self._max_frame // 4
-        parts = self._parts([durables.settlement(each, max_text) for each in settlements])
-        while parts:
+        left = settlements
+        while left:
+            parts = self._parts([durables.settlement(each, max_text) for each in left])
             try:
                 async with asyncio.timeout(self._patience_s):
                     wire = await self._connected()
@@ -244,6 +246,7 @@ class HubConsumer:
                 for answer in answers:
                     answer.result()
                 return
+            left = [each for each in left if each.outcome != "defer"]
 
     @property
     def _max_frame(self) -> int:

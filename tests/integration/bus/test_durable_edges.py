@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from hms_bus import Backoff, Bus, ConflictError, Envelope, Message, schedules
-from hms_bus.abc import ConsumingLog, DurableInfo, Receipt
+from hms_bus.abc import ConsumingLog, Durable, DurableInfo, Receipt
 from hms_bus.attributes import new_envelope
 from hms_bus.bus.middleware import Publish
 from hms_bus.errors import ConfigError, UsageError
@@ -165,6 +166,18 @@ async def until_durables(bus: Bus, hold: Callable[[list[DurableInfo]], bool]) ->
     async with asyncio.timeout(10):
         while not hold(await bus.log.durables()):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
+
+
+async def test_a_durable_that_cannot_be_read_stops_no_schedule(url: str, tmp_path: Path) -> None:
+    async with Bus("direct://", log=url) as bus:
+        assert isinstance(bus.log, ConsumingLog)
+        async with bus.log.consume(Durable(name="billing", pattern="a")):
+            pass
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
+        connection.execute("UPDATE durables SET settings = 'x'")
+    async with Bus("direct://", log=url) as bus, bus.subscribe("a") as messages:
+        await bus.publish("a", 1, delay=0.01)
+        assert (await asyncio.wait_for(anext(messages), 10)).data == 1
 
 
 async def test_without_a_schedule_there_is_no_durable_for_them() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from hms_bus import Bus, plugins
-from hms_bus.abc import ConsumingLog, EventLog
+from hms_bus.abc import ConsumingLog, Durable, EventLog
 from hms_bus.attributes import new_envelope
+from hms_bus.errors import UsageError
 from hms_bus.plugins import open_log
 from hms_bus.schedules import SCHEDULER, make_schedule, schedule_record
 from tests.support import raw_client as raw
@@ -81,6 +82,14 @@ async def test_a_log_without_schedules_gets_no_durable_for_them(hub: HubProcess)
         assert await durables(bus.log) == [SCHEDULER.name]
 
 
+async def test_the_durable_of_the_schedules_is_the_hubs(hub: HubProcess) -> None:
+    async with Bus(hub.url) as bus:
+        assert isinstance(bus.log, ConsumingLog)
+        with pytest.raises(UsageError, match="is the hub's"):
+            async with bus.log.consume(Durable(name=SCHEDULER.name, pattern="other.>")):
+                pass
+
+
 RIGHTS = """
 [[token]]
 name = "shop"
@@ -99,6 +108,10 @@ async def test_nobody_has_sent_what_it_may_not_send_itself(runtime: Path) -> Non
             # The topic counts, not the address.
             await shop.send(raw.append(2, "$inbox.x", scheduled("pay.salary")))
             await shop.failed(2, "denied")
+            inner = plugins.codec_of(scheduled("pay.salary")).decode(scheduled("pay.salary"))
+            outer = schedule_record("outer", "/shop", make_schedule(inner, delay=0))
+            await shop.send(raw.append(5, "$schedule.outer", _encode(outer)))
+            await shop.failed(5, "denied")
             await shop.send(raw.subscribe(3, "orders.>"))
             await shop.expect("DONE", call=3)
             await shop.send(raw.append(4, "$schedule.tea", scheduled("orders.new")))

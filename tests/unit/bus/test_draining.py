@@ -233,8 +233,12 @@ async def test_requests_that_cannot_be_answered_any_more_are_answered_so() -> No
     assert {result.code for result in results if isinstance(result, RemoteError)} == {"UNAVAILABLE"}
 
 
-async def test_being_cancelled_while_draining_ends_everything() -> None:
-    bus, ended, began = Bus(drain_timeout_s=60), list[str](), asyncio.Event()
+@pytest.mark.parametrize("log", [None, "memory:"])
+@pytest.mark.parametrize("after_turns", [1, 10])
+async def test_being_cancelled_while_draining_ends_everything(
+    log: str | None, after_turns: int
+) -> None:
+    bus, ended, began = Bus(drain_timeout_s=60, log=log), list[str](), asyncio.Event()
 
     @bus.subscribe("a")
     async def stuck() -> None:
@@ -250,7 +254,7 @@ async def test_being_cancelled_while_draining_ends_everything() -> None:
 
     living = asyncio.ensure_future(live())
     await began.wait()
-    await turns()
+    await turns(after_turns)
     assert not living.done()
     living.cancel()
     await asyncio.wait([living])

@@ -246,6 +246,20 @@ def test_a_wait_goes_on_when_the_clock_is_set_back() -> None:
     assert story.take(after_s=30 - hour_s) == [(2, 2)]
 
 
+def test_what_is_put_off_by_the_clock_that_was_set_back_waits_in_full() -> None:
+    story = Story(None, None)
+    assert story.take() == [(1, 1), (2, 1)]
+    hour_s = 3600
+    at_work = Settlement(position=1, attempt=1, outcome="progress")
+    refused = Settlement(position=2, attempt=1, outcome="nak", delay_s=60)
+    for settlement in (at_work, refused):
+        story.cursor.settle(settlement, NOW - hour_s * SECOND)
+    assert story.take(after_s=29 - hour_s) == []
+    assert story.take(after_s=30 - hour_s) == [(1, 2)]
+    assert story.take(after_s=59.9 - hour_s) == []
+    assert (2, 2) in story.take(after_s=60 - hour_s)
+
+
 def test_a_wait_goes_on_when_the_clock_is_set_back_while_nobody_consumes() -> None:
     story = Story(None)
     assert story.take() == [(1, 1)]
