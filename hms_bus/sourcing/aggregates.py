@@ -49,6 +49,8 @@ class Behaviour(Struct, frozen=True, kw_only=True):
 
     def topic_of(self, id: str) -> str:  # noqa: A002 - the aggregate's
         """Return the stream of one aggregate. Raises `TopicError` unless `id` is one token."""
+        if not isinstance(id, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a key, maybe
+            raise TopicError(self.topic, f"the id {id!r} is to be a text: write {str(id)!r}")
         topic = check_topic(self.topic.replace("{%s}" % self.parameter, id))  # noqa: UP031 - braces
         if not parse_pattern(self.topic).matches(topic):
             raise TopicError(topic, f"the id {id!r} is to be one token")

@@ -89,7 +89,7 @@ def test_an_event_without_a_method_is_refused() -> None:
     assert events == []
 
 
-@pytest.mark.parametrize("id_", ["", "a.b", "*", ">", "a b"])
+@pytest.mark.parametrize("id_", [7, "", "a.b", "*", ">", "a b"])
 def test_an_id_is_one_token_of_a_topic(id_: str) -> None:
     with pytest.raises(TopicError):
         behaviour_of(Account).topic_of(id_)
