@@ -1,6 +1,8 @@
 """Requests of replayed agents: answered from the record, or by an agent that takes part."""
 
-from collections.abc import Awaitable, Iterable
+from bisect import bisect_right
+from collections.abc import Awaitable, Sequence
+from operator import attrgetter
 
 from hms_bus.abc import Record, Sink
 from hms_bus.bounces import ERROR
@@ -18,6 +20,11 @@ from hms_bus.replay.settings import Effects
 from hms_bus.topics import TopicIndex
 
 _MAX_CREDIT = 2**31 - 1
+
+_Asker = tuple[str, str | None, str]
+"""Agent, cause and topic."""
+
+_position_of = attrgetter("position")
 
 
 class Answering:
@@ -41,8 +48,8 @@ class Answering:
         self._effects: Effects = effects
         self._live: dict[str, str] = {}
         self._asked: dict[str, str] = {}
-        self._taken: set[str] = set()
-        """Which of the recorded requests that lie ahead were made again."""
+        self._places: dict[_Asker, int] = {}
+        """Up to which position recorded requests that lie ahead were made again."""
         self._wanted_items: dict[str, int] = {}
         """How many items the callers took of streams that they left early, by request."""
 
@@ -101,25 +108,33 @@ class Answering:
         What it has published there with a `ttl` counts, as the record does not tell it from a
         request: `pass_over` takes that.
         """
-        for record in self._recording.records_caused_by(cause):
-            envelope = record.envelope
+        recorded = self._next_request(agent, cause, topic)
+        if recorded is not None:
+            self._places[agent, cause, topic] = recorded.position
+        return recorded
+
+    def _next_request(self, agent: str, cause: str | None, topic: str) -> Record | None:
+        records = self._recording.records_caused_by(cause)
+        # From the place on: a handler may make thousands of requests.
+        place = self._places.get((agent, cause, topic), 0)
+        for index in range(bisect_right(records, place, key=_position_of), len(records)):
+            envelope = records[index].envelope
             if (
                 envelope.topic == topic
-                and envelope.id not in self._taken
                 and agent_of(envelope.source) == agent
                 and is_request(envelope, (), unsure=True)
             ):
-                self._taken.add(envelope.id)
-                return record
+                return records[index]
         return None
 
     def pass_over(self, event: Envelope) -> None:
         """Take note that the agent publishes an event that looks like a request."""
-        recorded = self._request(agent_of(event.source), event.causationid, event.topic)
+        asker = agent_of(event.source), event.causationid, event.topic
+        recorded = self._next_request(*asker)
         if recorded is not None:
             caused = self._recording.caused_by(recorded.envelope.id)
-            if is_request(recorded.envelope, caused, unsure=False):
-                self._taken.discard(recorded.envelope.id)
+            if not is_request(recorded.envelope, caused, unsure=False):
+                self._places[asker] = recorded.position
 
     def _is_answered(self, recorded: Record) -> bool:
         """Whether all of the answer has been read: what comes too late is none."""
@@ -210,13 +225,14 @@ class Answering:
         for sink in self.addresses.get(to, ()):
             sink.offer(kept.replace(causationid=request), None)
 
-    def settle(self, records: Iterable[Record]) -> None:
+    def settle(self, records: Sequence[Record]) -> None:
         """Forget what was asked while `records` were played: they lie behind, nobody waits."""
         self._live.clear()
         self._asked.clear()
         self._wanted_items.clear()
-        if self._taken:
-            self._taken.difference_update([record.envelope.id for record in records])
+        if self._places:
+            last = records[-1].position
+            self._places = {asker: at for asker, at in self._places.items() if at > last}
 
     def _control(self, envelope: Envelope, to: str) -> None:
         asked = self._asked.get(envelope.causationid or "")

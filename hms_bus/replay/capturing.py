@@ -9,11 +9,11 @@ from hms_bus.envelope import Envelope
 from hms_bus.errors import DecodeError
 from hms_bus.ids import format_time
 from hms_bus.replay.naming import agent_of, derived_id
-from hms_bus.schedules import SCHEDULE, TOPIC, UNSCHEDULE, Schedule
+from hms_bus.schedules import SCHEDULE, TOPIC, UNSCHEDULE, Schedule, is_schedule
 
 _MAX_CAUSES = 4096
 
-SCHEDULES = f"{TOPIC}."
+_SCHEDULES = f"{TOPIC}."
 """The topics on which a log keeps what is sent later. It is no output; the message in it is."""
 
 
@@ -60,7 +60,7 @@ class Capture:
         Of what is sent later, the message is taken at once. What a `cron` sends is no output: the
         schedule causes it, and no handler.
         """
-        if envelope.type in _ABOUT_SCHEDULES and envelope.topic.startswith(SCHEDULES):
+        if envelope.type in _ABOUT_SCHEDULES and envelope.topic.startswith(_SCHEDULES):
             self._take_scheduled(envelope)
             return envelope
         agent, cause = agent_of(envelope.source), envelope.causationid
@@ -81,12 +81,18 @@ class Capture:
         return kept
 
     def _take_scheduled(self, envelope: Envelope) -> None:
-        if envelope.type != SCHEDULE:
-            return
+        if (message := sent_later(envelope)) is not None:
+            self.take(message)
+
+
+def sent_later(envelope: Envelope) -> Envelope | None:
+    """Return the message that the record of a schedule sends once; `None` for any other event."""
+    if is_schedule(envelope):
         with suppress(DecodeError):  # anybody may write what is no schedule; nothing is sent
             schedule = envelope.decode(Schedule)
             if schedule.cron is None:
-                self.take(schedule.message())
+                return schedule.message()
+    return None
 
 
 _ABOUT_SCHEDULES = (SCHEDULE, UNSCHEDULE)

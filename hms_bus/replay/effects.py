@@ -14,20 +14,21 @@ import random
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from functools import cache
 from math import isfinite
-from typing import Any, TypeVar, cast, get_type_hints, overload
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints, overload
 from weakref import WeakKeyDictionary
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
-from hms_bus import jsonformat
+from hms_bus import jsonformat, payload
 from hms_bus.bus import context
 from hms_bus.durations import Duration, parse_duration
 from hms_bus.envelope import Envelope
-from hms_bus.errors import DecodeError, EffectError, EncodeError
+from hms_bus.errors import DecodeError, EffectError
 from hms_bus.ids import stamp, to_moment
 from hms_bus.replay.events import EFFECT, EFFECT_PREFIX, EffectBody
 from hms_bus.replay.naming import agent_of
@@ -65,8 +66,10 @@ class Effect:
 
         The result is what the record holds of it, also when `fn` has just run: the type that `fn`
         is annotated to return, else builtins as JSON has them (a list for a set, a dict for a
-        Struct). Raises `EncodeError` for a result that has no form in an envelope, or is not what
-        `fn` is annotated to return.
+        Struct). So it is, too, when the annotation cannot be read (a Protocol, `Iterable[str]`), or
+        when it did not fit as the effect was recorded. Raises `EncodeError` for a result that has
+        no form in an envelope, and in a replay `DecodeError` for one that did fit and no longer
+        does.
 
         Outside of a handler, or without a log, `fn` just runs. Raises `TopicError`, `LogError` when
         the result could not be kept, `UnrecordedError` in a replay with `effects=strict`.
@@ -86,7 +89,7 @@ class Effect:
         recorded = await replayed.stage.answering.effect(agent, cause.id, topic, ordinal)
         if recorded is None:
             result = await _run(fn, args, kwargs)
-            return _as_recorded(_event(running, topic, ordinal, EffectBody(value=result)), fn)
+            return _as_recorded(_event(running, topic, ordinal, EffectBody(value=result)), fn)[1]
         return _result(recorded, name, fn)
 
     async def now(self) -> datetime:
@@ -157,8 +160,7 @@ async def _run_recorded(  # noqa: PLR0917 - the caller's arguments, passed on
         kind = f"{type(error).__module__}:{type(error).__qualname__}"
         await _record(running, _event(running, topic, ordinal, _failed(kind, str(error))))
         raise
-    event = _event(running, topic, ordinal, EffectBody(value=result))
-    usual = _as_recorded(event, fn)
+    event, usual = _as_recorded(_event(running, topic, ordinal, EffectBody(value=result)), fn)
     await _record(running, event)
     return usual
 
@@ -177,20 +179,22 @@ async def _record(running: context.Running, event: Envelope) -> None:
         await running.log.append([event])
 
 
-def _as_recorded(event: Envelope, fn: Callable[..., Any]) -> Any:
-    """Return the result in `event` as a replay returns it. Raises `EncodeError`."""
+def _as_recorded(event: Envelope, fn: Callable[..., Any]) -> tuple[Envelope, Any]:
+    """Return what is recorded, and the result in it as a replay returns it.
+
+    Raises `EncodeError` for what cannot be recorded; nothing else: the result is there, and may
+    have cost something.
+    """
     result = event.data.value
     wanted = _returned(fn)
     if _is_plain(result) and (wanted in (Any, type(None)) or wanted is type(result)):
-        return result
+        return event, result
     kept = jsonformat.decode(jsonformat.encode(event))
     try:
-        return _result(kept, event.topic, fn)
-    except DecodeError as error:
-        raise EncodeError(
-            f"{event.topic} returned what is not {wanted!r}, so that no replay could: correct what "
-            f"{getattr(fn, '__qualname__', fn)!r} is annotated to return ({error.message})"
-        ) from error
+        return event, _result(kept, event.topic, fn)
+    except DecodeError:
+        untyped = replace(event.data, is_untyped=True)
+        return event.replace(data=untyped), kept.decode(EffectBody).value
 
 
 def _is_plain(value: Any) -> bool:
@@ -219,9 +223,13 @@ def _result(recorded: Envelope, name: str, fn: Callable[..., Any]) -> Any:
     if body.value is UNSET:
         return None
     wanted = _returned(fn)
-    if wanted in (Any, type(None)):
+    if body.is_untyped or wanted in (Any, type(None)):
         return body.value
-    return recorded.replace(data=body.value).decode(wanted)
+    value = recorded.replace(data=Raw(payload.to_json(body.value)))
+    return value.decode(_Base64 if wanted is bytes else wanted)
+
+
+_Base64 = Annotated[bytes, "as JSON has bytes; the octets of a payload are its text otherwise"]
 
 
 def _error(name: str, kind: str, text: str) -> Exception:
@@ -249,9 +257,10 @@ def _returned(fn: Callable[..., Any]) -> Any:
 @cache
 def _annotated(fn: Callable[..., Any]) -> Any:
     try:
-        return get_type_hints(fn).get("return", Any)
+        returned = get_type_hints(fn).get("return", Any)
     except Exception:  # noqa: BLE001 - annotations are the user's code and may name anything
         return Any
+    return get_args(returned)[-1] if get_origin(returned) in (Awaitable, Coroutine) else returned
 
 
 def _now_ns() -> int:

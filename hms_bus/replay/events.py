@@ -11,9 +11,13 @@ EFFECT_PREFIX = "$effect."
 
 
 class EffectBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an effect returned, or raised: the module and name of the class, and the text."""
+    """What an effect returned, or raised: the module and name of the class, and the text.
+
+    With `is_untyped` the value is not what the function is annotated to return, and comes as it is.
+    """
 
     value: Any = UNSET
+    is_untyped: bool = False
     error: str | None = None
     text: str = ""
 

@@ -118,9 +118,14 @@ class Recording:
     async def close(self) -> None:
         """Read no further."""
         self._has_ended = True
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
-        await self._batches.aclose()
+        try:
+            if self._reading is not None:
+                await asyncio.wait([self._reading])
+        finally:
+            if self._reading is not None:  # who closes was cancelled meanwhile
+                self._reading.cancel()
+                await asyncio.wait([self._reading])
+            await self._batches.aclose()
 
     async def _read_on(self) -> bool:
         """Read one batch more; return whether there was one.

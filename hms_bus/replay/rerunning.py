@@ -19,13 +19,14 @@ from hms_bus.bus.message import Message
 from hms_bus.envelope import Envelope
 from hms_bus.errors import ConfigError, LogCorruptError
 from hms_bus.plugins import open_log
-from hms_bus.replay.capturing import SCHEDULES
+from hms_bus.replay.capturing import sent_later
 from hms_bus.replay.comparing import Comparison, compare
 from hms_bus.replay.events import EFFECT, Unrecorded
 from hms_bus.replay.naming import agent_of, is_named
 from hms_bus.replay.settings import Effects, ReplaySettings, check_effects, record_url
 from hms_bus.replay.stage import Stage
 from hms_bus.replay.transport import registered
+from hms_bus.schedules import is_schedule
 
 Agents = Bus | Iterable[Bus] | Mapping[str, Bus] | AbstractAsyncContextManager[Any]
 Build = Callable[[str], Agents | Awaitable[Agents]]
@@ -145,6 +146,9 @@ class Original:
         self.positions: list[int] = []
         self._rerun = rerun
         self._played: set[str] = set()
+        self._scheduled: set[str] = set()
+        """Ids of what was scheduled to be sent once."""
+        self._schedules: set[str] = set()
         rerun.stage.on_played = self._note_played
         rerun.stage.on_skipped = self._note
 
@@ -155,14 +159,25 @@ class Original:
 
     def _note(self, record: Record) -> None:
         envelope = record.envelope
+        if is_schedule(envelope):
+            self._schedules.add(envelope.id)
+        if (message := sent_later(envelope)) is not None:
+            # Said when it was scheduled, as it is captured, whether it was sent or not.
+            envelope = message
+            self._scheduled.add(message.id)
+        elif envelope.id in self._scheduled or self._is_sent_by_cron(envelope):
+            return
         if (
             envelope.causationid in self._played
             and envelope.type != EFFECT
-            and not envelope.topic.startswith(SCHEDULES)
             and agent_of(envelope.source) in self._rerun.agents
         ):
             self.outputs.append(envelope)
             self.positions.append(record.position)
+
+    def _is_sent_by_cron(self, envelope: Envelope) -> bool:
+        cause = envelope.causationid
+        return cause in self._schedules and envelope.id.startswith(f"{cause}-")
 
 
 async def rerun(

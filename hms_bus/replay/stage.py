@@ -250,7 +250,9 @@ class Stage:
     # -- what was given back -------------------------------------------------------------------
 
     async def _deliver_held(self) -> Record:
-        *_, record, again = heappop(self._held)
+        due_ns, _, record, again = heappop(self._held)
+        now_ns = max(due_ns, self._last.recorded_ns)
+        self._playing = {record.envelope.id: replace(self._last, recorded_ns=now_ns)}
         self._waiting_for = partial(_same, record)
         try:
             await again()

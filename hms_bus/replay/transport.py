@@ -9,9 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
 
-from hms_bus import jsonformat
 from hms_bus.abc import (
     Capability,
     Codec,
@@ -38,6 +36,7 @@ from hms_bus.replay.reading import read_as_of_now
 from hms_bus.replay.renaming import Renaming
 from hms_bus.replay.settings import ReplaySettings, parse_settings
 from hms_bus.replay.stage import REPLY_TO, Stage
+from hms_bus.replay.writing import capturing_to
 
 logger = logging.getLogger("hms_bus")
 
@@ -359,20 +358,6 @@ async def _opened(
         await stack.enter_async_context(stage.watched())
         if settings.capture is not None:
             stage.capture.on_output = await stack.enter_async_context(
-                capturing_to(Path(settings.capture))
+                capturing_to(Path(settings.capture), settings.log)
             )
         return _Shared(stage, loop), stack.pop_all()
-
-
-@asynccontextmanager
-async def capturing_to(path: Path) -> AsyncGenerator[Callable[[Envelope], None]]:
-    """Give a function that writes envelopes to a new file, a JSON line each."""
-    out = await asyncio.to_thread(path.open, "wb", buffering=1 << 20)
-    try:
-        yield lambda envelope: _write(out, envelope)
-    finally:
-        await asyncio.to_thread(out.close)
-
-
-def _write(out: BinaryIO, envelope: Envelope) -> None:
-    out.write(jsonformat.encode(envelope) + b"\n")

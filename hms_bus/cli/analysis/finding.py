@@ -5,7 +5,6 @@ import re
 from hms_bus.abc import EventLog, Record, Selector
 from hms_bus.cli.analysis.reading import passing
 from hms_bus.errors import UsageError
-from hms_bus.replay.causality import Causality
 
 _POSITION = re.compile(r"[1-9][0-9]{0,17}")
 _LISTED = 10
@@ -46,19 +45,43 @@ def _ambiguous(name: str, found: list[Record]) -> str:
 
 
 async def read_around(log: EventLog, record: Record, *, effects: bool) -> list[Record]:
-    """Return what may be a cause of `record`, itself among it, in recorded order.
+    """Return `record` and its causes, in recorded order; with `effects` what followed from it, too.
 
-    That is its conversation (correlationid); the whole log when it names none, or when its first
-    cause belongs to another one. With `effects` what it may have caused, too: the whole log, since
-    an effect may begin a conversation of its own.
+    Memory is for what is returned. Effects are looked for behind the record: a log holds a message
+    before anybody has got it.
     """
-    correlation = record.envelope.correlationid
-    if correlation is not None and not effects:
-        records = [r async for r in passing(log, Selector(correlation=correlation))]
-        causality = Causality([r.envelope for r in records])
-        at = causality.find(record.envelope.id)
-        if at is not None:
-            root = records[causality.chain(at)[0]].envelope
-            if root.causationid is None or root.causationid == root.id:
-                return records
-    return [r async for r in passing(log, Selector())]
+    found = await _read_causes(log, record)
+    if effects:
+        found += await _read_effects(log, record)
+    by_position = {each.position: each for each in found}  # in a circle a cause is an effect, too
+    return [by_position[position] for position in sorted(by_position)]
+
+
+async def _read_causes(log: EventLog, record: Record) -> list[Record]:
+    """Return the record and its causes: in one pass where each lies before what it caused."""
+    chain = {record.envelope.id: record}
+    backwards = "log-read-backwards" in log.capabilities
+    wanted = record.envelope.causationid
+    selector = Selector(last=record.position, backwards=backwards)
+    while wanted is not None and wanted not in chain:
+        known = len(chain)
+        async for candidate in log.read(selector):
+            if candidate.envelope.id == wanted:
+                chain[wanted] = candidate
+                wanted = candidate.envelope.causationid
+                if wanted is None or wanted in chain:
+                    break
+        if len(chain) == known and selector.last is None:
+            break  # the log does not have it
+        selector = Selector(backwards=backwards)
+    return list(chain.values())
+
+
+async def _read_effects(log: EventLog, record: Record) -> list[Record]:
+    ids = {record.envelope.id}
+    found: list[Record] = []
+    async for candidate in passing(log, Selector(first=record.position + 1)):
+        if candidate.envelope.causationid in ids:
+            ids.add(candidate.envelope.id)
+            found.append(candidate)
+    return found

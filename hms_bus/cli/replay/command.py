@@ -23,6 +23,7 @@ from hms_bus.errors import LogCorruptError, LogError, UsageError
 from hms_bus.replay.describing import amount
 from hms_bus.replay.paths import parse_ignored
 from hms_bus.replay.settings import ReplaySettings, parse_rate, parse_remap
+from hms_bus.replay.writing import check_capture
 
 _NEEDS = {
     **dict.fromkeys(
@@ -145,6 +146,8 @@ def replay(
     _check_options(into=into, url=url)
     if url is not None:
         return _publish(settings, url, wants_requests=requests)
+    if capture is not None:
+        check_capture(capture, settings.log)
     if capture is not None and capture.exists() and not force:
         raise UsageError(f"{capture} exists: choose another name, or --force replaces it")
     parse_ignored(wishes["ignored"])

@@ -24,7 +24,7 @@ from hms_bus.replay.comparing import compare
 from hms_bus.replay.describing import amount, describe
 from hms_bus.replay.rerunning import Original, Rerun
 from hms_bus.replay.settings import ReplaySettings
-from hms_bus.replay.transport import capturing_to
+from hms_bus.replay.writing import capturing_to
 
 _COLOURS = {"-": "red", "+": "green", "~": "yellow"}
 
@@ -64,7 +64,8 @@ class Playing:
         """
         async with AsyncExitStack() as stack:
             if self._wishes.capture is not None:
-                self._write = await stack.enter_async_context(capturing_to(self._wishes.capture))
+                capturing = capturing_to(self._wishes.capture, self._settings.log)
+                self._write = await stack.enter_async_context(capturing)
             if self._settings.effects == "strict":
                 stack.enter_context(_unrecorded_told_once())
             while (status := await self._once()) is None:

@@ -156,8 +156,8 @@ def _marked(record: Record) -> Envelope:
 
 async def _ask(bus: Bus, envelope: Envelope) -> None:
     """Ask again what was asked then; what becomes of it concerns nobody."""
-    data: Any = UNSET if envelope.data is UNSET else envelope.decode()
     try:
+        data: Any = UNSET if envelope.data is UNSET else envelope.decode()
         await bus.request(
             envelope.topic,
             data,

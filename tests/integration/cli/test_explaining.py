@@ -15,6 +15,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from hms_bus import Envelope
+from hms_bus.cli.analysis.finding import find_record, read_around
+from hms_bus.plugins import open_log
 from tests.support.command_line import CommandLine
 from tests.support.runs import answered, keep, said, said_again
 
@@ -234,6 +236,37 @@ def test_an_effect_that_began_another_conversation_is_shown(cli: CommandLine) ->
     facts = json.loads(cli.run("why", "2", mixed, "--effects", "--format", "json").text)
     assert [effect["record"]["event"]["topic"] for effect in facts["effects"]] == ["mail"]
     assert len(cli.run("graph", mixed, "--id", "2").lines) == 4
+
+
+def test_a_cause_that_lies_behind_its_effect_is_found(cli: CommandLine) -> None:
+    order = said("order", by="/shop")
+    ask = said("ask", by="/bank", cause=order)
+    bill = said("bill", by="/bank", cause=ask)
+    mixed = keep([ask, bill, order], cli.folder / "mixed.db")
+    facts = json.loads(cli.run("why", "2", mixed, "--format", "json").text)
+    assert [record["event"]["topic"] for record in facts["chain"]] == ["order", "ask", "bill"]
+    assert facts["absent_cause"] is None
+
+
+def test_a_circle_of_causes_is_shown_once(cli: CommandLine) -> None:
+    one, other = said("one", by="/shop"), said("other", by="/shop")
+    circle = [one.replace(causationid=other.id), other.replace(causationid=one.id)]
+    keep(circle, cli.folder / "circle.db")
+    facts = json.loads(cli.run("why", "1", "circle.db", "--effects", "--format", "json").text)
+    assert [record["position"] for record in facts["chain"]] == [2, 1]
+    assert [effect["record"]["position"] for effect in facts["effects"]] == [2]
+
+
+async def test_only_causes_and_effects_of_an_event_are_kept_in_memory(tmp_path: Path) -> None:
+    run = conversation()
+    noise = [said("noise", number, by="/desk", correlationid=ELSEWHERE) for number in range(50)]
+    async with open_log("memory:") as log:
+        await log.append([*run[:5], *noise, *run[5:]])
+        bill = await find_record(log, "5")
+        causes = await read_around(log, bill, effects=False)
+        assert [record.position for record in causes] == [1, 5]
+        around = await read_around(log, bill, effects=True)
+        assert [record.position for record in around] == [1, 5, 56]
 
 
 # -- graph ---------------------------------------------------------------------------------------

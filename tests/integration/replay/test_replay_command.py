@@ -108,6 +108,21 @@ async def test_outputs_are_written_to_a_file_the_same_each_time(cli: CommandLine
     assert (cli.folder / "one.jsonl").read_bytes() != two
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)])
+async def test_no_log_is_captured_over(cli: CommandLine, force: tuple[str, ...]) -> None:
+    folder = cli.folder
+    async with open_log(f"sqlite:{folder / 'other.db'}") as log:
+        await log.append([said("word")])
+        (folder / "link.jsonl").symlink_to("other.db")
+        names = ("run.db", "other.db", "other.db-wal", "link.jsonl")
+        before = [(folder / name).read_bytes() for name in names]
+        for name in names:
+            ended = await apart(cli.run, *INTO, "--capture", name, *force, fails=2)
+            assert f"{name} is a log" in ended.err
+            assert "--force" not in ended.err
+        assert [(folder / name).read_bytes() for name in names] == before
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -264,6 +279,17 @@ async def test_no_request_is_carried_out_again_unless_it_is_wanted(cli: CommandL
         ended = await apart(cli.run, *arguments, "--requests")
         assert "published 2 events, asked 3 requests" in ended.err
         assert {1, 2} <= set(served)
+
+
+async def test_a_request_that_cannot_be_read_ends_nothing(cli: CommandLine) -> None:
+    broken = said("pay.now", 1, by="/shop").replace(data=b"{broken")
+    run = [broken, answered(broken, "paid", by="/bank"), said("news", by="/shop")]
+    async with open_log(f"sqlite:{cli.folder / 'broken.db'}") as log:
+        await log.append(run)
+    cli.settings["HMS_BUS_LOG"] = "copy.db"
+    ended = await apart(cli.run, "replay", "broken.db", "--to", "direct://", "--requests")
+    assert "published 1 event, asked 1 request" in ended.err
+    assert "Traceback" not in ended.err
 
 
 async def _events(cli: CommandLine, name: str) -> list[Envelope]:

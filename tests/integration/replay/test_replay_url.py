@@ -4,9 +4,16 @@ import asyncio
 import math
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+)
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import pytest
 from msgspec import Struct
@@ -16,8 +23,8 @@ from hms_bus.abc import Selector
 from hms_bus.bus import context
 from hms_bus.errors import (
     ConfigError,
+    DecodeError,
     EffectError,
-    EncodeError,
     UnrecordedError,
     UnsupportedError,
 )
@@ -25,6 +32,7 @@ from hms_bus.plugins import get_codec, open_log, open_transport
 from hms_bus.replay import Outcome, ReplaySettings, open_rerun, rerun
 from hms_bus.replay.events import EFFECT, EffectBody
 from hms_bus.replay.transport import ReplayTransport
+from hms_bus.replay.writing import capturing_to
 from tests.support import runs
 
 PROGRAM = """
@@ -118,6 +126,25 @@ async def test_an_agent_ends_with_its_replay(
 def test_wrong_options_are_refused_when_the_bus_is_made(query: str) -> None:
     with pytest.raises(ConfigError):
         Bus(f"replay://run.db?{query}")
+
+
+async def test_a_replay_captures_into_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    async with open_log(f"sqlite:{path}") as log:
+        await log.append([runs.said("word")])
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"run\.db is a log"):
+        async with Bus(f"replay://{path}?capture={path}"):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_the_record_itself_is_captured_into_neither(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    record.touch()  # as another kind of log may begin
+    with pytest.raises(ConfigError, match="record is a log"):
+        async with capturing_to(tmp_path / "." / "record", f"other:{record}"):
+            pass
 
 
 def server(url: str, log: str | None = None) -> Bus:
@@ -385,6 +412,55 @@ def some_points() -> set[int]:
     return {1}
 
 
+def some_octets() -> bytes:
+    return b"bytes"
+
+
+async def now_or_later(value: Any) -> Any:
+    return value
+
+
+def a_promise() -> Awaitable[str]:
+    return now_or_later("text")
+
+
+def a_promise_of_points() -> Coroutine[Any, Any, list[Point]]:
+    return now_or_later([Point(1)])
+
+
+def something_else() -> int:
+    return cast("int", "no number")
+
+
+def no_number() -> float:
+    return math.nan
+
+
+def iterated() -> Iterable[str]:
+    return ["a"]
+
+
+class Place(Struct, frozen=True):
+    """Another class that msgspec cannot tell from a `Point`."""
+
+    x: int
+
+
+def one_of_two() -> Point | Place:
+    return Point(1)
+
+
+class HasX(Protocol):
+    """What a class may look like; nothing can be built of it."""
+
+    @property
+    def x(self) -> int: ...
+
+
+def only_described() -> HasX:
+    return Point(1)
+
+
 @pytest.mark.parametrize(
     ("fn", "returned"),
     [
@@ -397,6 +473,14 @@ def some_points() -> set[int]:
         (lambda: b"bytes", "Ynl0ZXM="),
         (a_point, Point(1)),
         (some_points, {1}),
+        (some_octets, b"bytes"),
+        (a_promise, "text"),
+        (a_promise_of_points, [Point(1)]),
+        (something_else, "no number"),
+        (no_number, None),
+        (iterated, ["a"]),
+        (one_of_two, {"x": 1}),
+        (only_described, {"x": 1}),
     ],
 )
 async def test_an_effect_returns_what_its_record_holds_also_when_it_runs(
@@ -428,23 +512,31 @@ async def test_an_effect_returns_what_its_record_holds_also_when_it_runs(
     assert {type(result) for result in results} == {type(returned)}
 
 
-async def test_an_effect_that_returns_something_else_than_it_says_is_refused() -> None:
-    refused: list[EncodeError] = []
-
-    def wrong() -> int:
-        return cast("int", "no number")
-
-    async with Bus("direct://", log="memory:", source="/agents/wrong") as bus:
+async def test_a_recorded_result_that_a_changed_function_would_not_return_is_refused(
+    tmp_path: Path,
+) -> None:
+    def using(url: str, log: str | None = None, fn: Callable[[], object] = a_point) -> Bus:
+        bus = Bus(url, log=log, source="/agents/using")
 
         @bus.subscribe("use")
         async def use() -> None:
-            try:
-                await effect("tool", wrong)
-            except EncodeError as error:
-                refused.append(error)
+            await effect("tool", fn)
+            await bus.publish("used")
 
-        await bus.publish("use")
-    assert "wrong" in str(refused[0])
+        return bus
+
+    log = f"sqlite:{tmp_path / 'run.db'}"
+    async with (
+        using("direct://using", log),
+        Bus("direct://using", log=log, source="/desk") as desk,
+        desk.subscribe("used") as used,
+    ):
+        await desk.publish("use")
+        await anext(used)
+    outcome = await rerun(str(tmp_path / "run.db"), lambda url: using(url, fn=something_else))
+    [failure] = outcome.failures
+    assert isinstance(failure.error, DecodeError)
+    assert "Expected `int`" in str(failure.error)
 
 
 async def replayed(

@@ -63,6 +63,9 @@ async def test_what_is_due_behind_the_record_comes_at_its_end(run: str) -> None:
     outcome, tries = await entered(run, delay=3600, most=5, needs="ready")
     assert [o.decode() for o in outcome.outputs if o.topic == "entered"] == [["ready"]]
     assert tries == [1, 2]
+    first, second = (o.time_ns for o in outcome.outputs if o.topic == "tried")
+    assert first is not None
+    assert second == first + 3600 * 1_000_000_000
     _, tries = await entered(run, delay=3600, most=5, needs="nothing")
     assert tries == [1, 2, 3, 4, 5]
 

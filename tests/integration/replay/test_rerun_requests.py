@@ -1,18 +1,22 @@
 """Requests and streams in reruns: unchanged agents ask and answer as they did."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from hms_bus import Bus, DeadlineExceededError
+from hms_bus.abc import Record
 from hms_bus.bounces import returned
 from hms_bus.envelope import Envelope
 from hms_bus.errors import NoRespondersError
 from hms_bus.ids import format_time
 from hms_bus.plugins import open_log
 from hms_bus.replay import Outcome, compare, rerun
+from hms_bus.replay.recording import Recording
 from tests.support.runs import answered, said
 
 Build = Callable[..., Bus]
@@ -207,6 +211,82 @@ async def test_a_message_that_is_sent_later_is_an_output_of_its_handler(tmp_path
     outcome = await rerun(path, delaying, effects="strict")
     assert_same(outcome)
     assert [output.topic for output in outcome.outputs] == ["later", "out"]
+
+
+async def test_schedules_that_are_replaced_ended_or_open_are_said_again(tmp_path: Path) -> None:
+    """Also where names are changed, and beside what a `cron` sends, which nobody says."""
+
+    def scheduling(url: str, log: str | None = None, topic: str = "late") -> Bus:
+        bus = Bus(url, log=log, source="/agents/scheduling")
+
+        @bus.subscribe("go")
+        async def go() -> None:
+            await bus.schedule("open", topic, 1, delay=3600)
+            await bus.schedule("replaced", topic, 2, delay=3600)
+            await bus.schedule("replaced", topic, 3, delay=3600)
+            await bus.unschedule("replaced")
+            await bus.schedule("each", "tick", cron="* * * * * *")
+            await bus.schedule("due", topic, 4, delay=0)
+
+        @bus.subscribe("tick")
+        async def tick() -> None:
+            await bus.unschedule("each")
+            await bus.publish("out", "done")
+
+        return bus
+
+    path = await recorded(tmp_path / "schedules.db", scheduling)
+    for topic, remap in (("late", {}), ("later", {"late": "later"})):
+        build = partial(scheduling, topic=topic)
+        outcome = await rerun(path, build, remap=remap, effects="strict")
+        assert_same(outcome)
+        said = [output.decode() for output in outcome.outputs if output.topic == topic]
+        assert said == [1, 2, 3, 4]
+
+
+async def test_many_requests_of_one_handler_are_found_without_a_search_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = 300
+
+    def both(url: str, log: str | None = None) -> Bus:
+        bus = Bus(url, log=log, source="/agents/both")
+
+        @bus.serve("get")
+        async def get(number: int) -> int:
+            return number
+
+        @bus.subscribe("go")
+        async def go() -> None:
+            for number in range(requests):
+                assert await bus.request("get", number) == number
+            await bus.publish("out", "done")
+
+        return bus
+
+    looked_at = 0
+
+    class Counted(Sequence[Record]):
+        def __init__(self, records: Sequence[Record]) -> None:
+            self._records = records
+
+        def __len__(self) -> int:
+            return len(self._records)
+
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal looked_at
+            looked_at += 1
+            return cast("Any", self._records[place])
+
+    found = Recording.records_caused_by
+    path = await recorded(tmp_path / "many.db", both)
+
+    def counted(recording: Recording, cause: str | None) -> Sequence[Record]:
+        return Counted(found(recording, cause))
+
+    monkeypatch.setattr(Recording, "records_caused_by", counted)
+    assert_same(await rerun(path, both, effects="strict"))
+    assert looked_at < 30 * requests
 
 
 async def test_what_a_task_says_behind_its_handler_has_an_id_of_its_own(tmp_path: Path) -> None:

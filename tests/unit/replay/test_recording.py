@@ -52,6 +52,28 @@ async def test_who_is_cancelled_while_reading_ends_it_for_nobody_else() -> None:
     await recording.close()
 
 
+async def test_what_is_read_is_closed_also_when_closing_is_cancelled() -> None:
+    is_reading, is_closed = asyncio.Event(), asyncio.Event()
+
+    async def stuck() -> AsyncGenerator[list[Record]]:
+        try:
+            is_reading.set()
+            await asyncio.Event().wait()
+            yield []
+        finally:
+            is_closed.set()
+
+    recording = made(stuck())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await recording.peek(1)
+    await is_reading.wait()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await recording.close()
+    assert is_closed.is_set()
+
+
 async def test_what_was_caused_is_found_until_it_was_passed() -> None:
     cause = said("a")
     effects = [said("b", number, cause=cause) for number in range(2)]

@@ -4,6 +4,7 @@ import pytest
 
 from hms_bus import Envelope
 from hms_bus.replay.renaming import Renaming
+from hms_bus.schedules import SCHEDULE, Schedule, make_schedule, schedule_record
 from tests.support.runs import answered, recorded, said
 
 REMAP = {"old": "new", "/agents/a": "/agents/b"}
@@ -33,3 +34,14 @@ def test_a_topic_is_renamed_with_the_type_that_is_its_name_and_its_replies() -> 
 )
 def test_an_agent_is_renamed_with_and_without_random_digits(source: str, new: str) -> None:
     assert renamed(said("topic", by=source)).source == new
+
+
+def test_the_message_in_a_schedule_is_renamed() -> None:
+    later = make_schedule(said("old", 1, by="/agents/a"), delay=1)
+    record = renamed(schedule_record("named", "/agents/a/0123abcd", later))
+    message = record.decode(Schedule).message()
+    assert (record.topic, record.source) == ("$schedule.named", "/agents/b")
+    assert (message.topic, message.type, message.source) == ("new", "new", "/agents/b")
+    assert record.decode(Schedule).at == later.at
+    odd = said("$schedule.odd", {"no": "schedule"}, by="/agents/c", type=SCHEDULE)
+    assert renamed(odd) == odd
