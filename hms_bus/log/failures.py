@@ -10,6 +10,9 @@ from hms_bus.errors import LogCorruptError, LogError, LogFormatError, LogReadOnl
 APPLICATION_ID = 0x484D5342
 """`HMSB`, in the file's header (PRAGMA application_id): this is a log of ours."""
 
+SQLITE_MAGIC = b"SQLite format 3\0"
+"""How a database of SQLite begins (https://sqlite.org/fileformat2.html, section 1.3)."""
+
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

@@ -2,11 +2,14 @@
 
 It is taken from the code that runs, not from source files, which may have changed since they were
 loaded. Another Python version, which compiles otherwise, gives another hash: snapshots are a cache.
-Followed is what a decorator wraps, what stands in defaults, closures and plain containers. Not seen
-are functions and globals that are used from there and stand elsewhere, and what other objects hold.
+Followed is what a decorator wraps, functions and plain values in closures, and what stands in
+defaults and in containers of the class. Not seen are functions and globals that are used from there
+and stand elsewhere, containers in closures, which often gather results, and what objects hold.
 """
 
 import hashlib
+import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from types import CellType, CodeType, FunctionType
@@ -14,7 +17,10 @@ from typing import Any, cast
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _LEADING_BACK: tuple[type, ...] = (FunctionType, list, dict)
-_OF_THE_COMPILER = {"__firstlineno__", "__static_attributes__"}
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_IN_CLOSURES = (*_PLAIN, FunctionType, partial, type)
+_OF_OTHERS = {"__firstlineno__", "__static_attributes__", "__msgspec_cache__"}
+"""What the compiler and msgspec put into a class, the latter when it is first used."""
 
 
 def fingerprint(classes: Iterable[type], functions: Iterable[Callable[..., Any]]) -> str:
@@ -37,8 +43,8 @@ class _Code:
 
     def add_class(self, cls: type) -> None:
         members = vars(cls)
-        self._note(f"{cls.__qualname__} {members.get('__annotations__')}")
-        for name in sorted(members.keys() - _OF_THE_COMPILER):
+        self._note(_ADDRESS.sub("", f"{cls.__qualname__} {members.get('__annotations__')}"))
+        for name in sorted(members.keys() - _OF_OTHERS):
             self._note(name)
             self.add(members[name])
 
@@ -101,14 +107,23 @@ def _parts(value: object) -> Iterable[object]:
             return cast("Iterable[object]", value)
         case _:
             # Such as what `functools.lru_cache` returns.
-            return (getattr(value, "__wrapped__", None),) if callable(value) else ()
+            return (_wrapped(value),) if callable(value) else ()
 
 
 def _content(cell: CellType) -> object:
+    """Return what a closure holds; of what may change, or lead anywhere, only the type."""
     try:
-        return cell.cell_contents
+        content: object = cell.cell_contents
     except ValueError:  # not filled yet
         return None
+    if isinstance(content, _IN_CLOSURES) or _wrapped(content) is not None:
+        return cast("object", content)
+    return cast("object", type(content))
+
+
+def _wrapped(value: object) -> object:
+    """Return what is wrapped, without asking an object that has an answer to everything."""
+    return inspect.getattr_static(value, "__wrapped__", None)
 
 
 def _plain(value: object) -> str:

@@ -10,6 +10,7 @@ import click
 
 from hms_bus.cli.options import AnyFunction
 from hms_bus.errors import UsageError
+from hms_bus.log.failures import SQLITE_MAGIC
 
 Form = Literal["jsonl", "batch", "mcap", "parquet"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -28,7 +29,6 @@ _BEGINNINGS: tuple[tuple[bytes, Form], ...] = (
     (b"[", "batch"),
     (b"{", "jsonl"),
 )
-_LOG = b"SQLite format 3\0"
 _BEGINNING_BYTES = 64
 
 
@@ -57,7 +57,7 @@ def form_to_read(name: str, descriptor: int, said: Form | None) -> Form:
     Raises `UsageError` when it is another one than was said, or a log.
     """
     beginning = _peek(descriptor)
-    if beginning.startswith(_LOG):
+    if beginning.startswith(SQLITE_MAGIC):
         raise UsageError(f"{name} is a log itself: `hms-bus log merge` makes one log of several")
     found = _form_of(beginning)
     if said is not None and found is not None and said != found:

@@ -12,7 +12,7 @@ import click
 from hms_bus.abc import EventLog, Selector
 from hms_bus.cli.commands import command
 from hms_bus.cli.endings import DISCARDED, OK
-from hms_bus.cli.files import replacing
+from hms_bus.cli.files import is_stdout, replacing
 from hms_bus.cli.lines import read_lines
 from hms_bus.cli.log.feeding import feed_documents
 from hms_bus.cli.log.forms import BINARY, Form, form_option, form_to_read, form_to_write
@@ -67,7 +67,8 @@ def export(
     form = form_to_write(output, said)
     if output is None and form in BINARY and sys.stdout.isatty():
         raise UsageError(f"{form} is no text for a terminal: name a file, -o FILE, or use a pipe")
-    if output is not None and output.is_file() and not force:
+    is_there = output is not None and output.is_file() and not is_stdout(output)
+    if is_there and not force:
         raise UsageError(f"{output} exists: choose another name, or --force replaces it")
 
     async def copy(out: BinaryIO) -> int:

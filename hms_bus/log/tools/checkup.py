@@ -16,13 +16,13 @@ from hms_bus.filelock import is_held, read_holder
 from hms_bus.ids import format_time
 from hms_bus.log.audit import Audit
 from hms_bus.log.checking import audit_page
-from hms_bus.log.failures import APPLICATION_ID
+from hms_bus.log.failures import APPLICATION_ID, SQLITE_MAGIC
 from hms_bus.log.file import find_file
 from hms_bus.log.lock import lock_path
 from hms_bus.log.reader import connect_read_only
 from hms_bus.log.schema import CURRENT
 from hms_bus.log.settings import Settings
-from hms_bus.log.tools.remains import MAGIC, open_remains
+from hms_bus.log.tools.remains import open_remains
 from hms_bus.log.tools.steps import Report, silent
 from hms_bus.log.tools.walfile import read_wal
 
@@ -146,7 +146,7 @@ def _wal(path: Path) -> Iterator[Finding]:
     if wal.dropped:
         yield _problem(
             "wal",
-            f"{wal_path.name} is damaged, or the last commit in it was not finished: the next "
+            f"{wal_path.name} is damaged, or commits in it did not reach the disk whole: the next "
             f"opening drops {_count(len(wal.dropped), 'frame')}, and the records in them",
             f"before anybody opens it for writing: {_recover(path)}",
         )
@@ -155,7 +155,7 @@ def _wal(path: Path) -> Iterator[Finding]:
         "wal",
         f"nobody writes, and {_count(size, 'byte')} are left in {wal_path.name} with "
         f"{_count(len(wal.committed), 'page')} that may not be in the file yet: a writer was "
-        "killed, or somebody reads",
+        "killed, maybe in the middle of a commit, or somebody reads",
         f"keep {wal_path.name} with the file; the next opening for writing takes it in",
     )
 
@@ -200,7 +200,7 @@ def _header_problems(path: Path, header: bytes) -> Iterator[Finding]:
 def _format_problem(header: bytes) -> str | None:
     if not header:
         return "the file is empty"
-    if not header.startswith(MAGIC) or len(header) < 100:  # noqa: PLR2004 - the header's size
+    if not header.startswith(SQLITE_MAGIC) or len(header) < 100:  # noqa: PLR2004 - the header's size
         return "the file does not begin as a SQLite file does"
     if header[68:72] != APPLICATION_ID.to_bytes(4):
         return "it is a database of another program"

@@ -18,7 +18,7 @@ from hms_bus.log.file import find_file
 from hms_bus.log.lock import lock_path
 from hms_bus.log.settings import Settings
 from hms_bus.log.tools.pages import Found
-from hms_bus.log.tools.remains import Remains, open_remains
+from hms_bus.log.tools.remains import Ends, Remains, Row, Standing, open_remains
 from hms_bus.log.tools.rows import RowWriter, check_free, new_log
 from hms_bus.log.tools.steps import Report, silent
 from hms_bus.log.tools.stored import Stored
@@ -99,19 +99,20 @@ def _recover(
     expected: Head | None,
     report: Report,
 ) -> Recovered:
-    sorter = _Sorter(writer, expected, is_wal_damaged=remains.is_wal_damaged)
-    rows, last = remains.rows(report)
+    rows, ends = remains.rows(report)
+    sorter = _Sorter(writer, expected, ends, is_wal_damaged=remains.is_wal_damaged)
     for rivals in rows:
         sorter.take(rivals)
     seen = sorter.position
-    sorter.conclude(last)
+    sorter.conclude()
     if not seen and not (sorter.losses and remains.is_marked):
         raise LogError(
             f"no record of hms-bus was found in {path}, so that no log was made: give the name of "
             "a log, or restore a copy if this was one",
             path=str(path),
         )
-    doubts = [*_doubts(remains, sorter.position, is_end_known=last >= seen)]
+    doubts = [*_doubts(remains, sorter.position, is_end_known=ends.anywhere >= seen)]
+    doubts += _uncommitted(sorter)
     if sorter.is_rewritten and expected is not None:
         doubts.append(
             f"the record at position {expected.position} is not the one that the kept head names: "
@@ -145,6 +146,21 @@ def _doubts(remains: Remains, last: int, *, is_end_known: bool) -> Iterator[str]
         )
 
 
+def _uncommitted(sorter: "_Sorter") -> Iterator[str]:
+    """Say what commits that SQLite passes over have to do with it."""
+    if first := sorter.perhaps_uncommitted:
+        yield (
+            f"from position {first} on all is known only from a part of the WAL that SQLite passes "
+            "over: it may never have been committed, lost or not"
+        )
+    if refused := sorter.refused:
+        yield (
+            f"a part of the WAL that SQLite passes over has positions up to {refused.last} that "
+            f"nothing shows to follow position {refused.first - 1}: they were not saved, as they "
+            "were probably never committed"
+        )
+
+
 def _data(sorter: "_Sorter", doubts: list[str]) -> dict[str, Any]:
     losses = sorter.losses[:_NAMED_RANGES]
     return {
@@ -160,10 +176,13 @@ class _Sorter:
     """Decides on the rows of each position, in their order: into the new log, or a loss.
 
     `is_rewritten` says that a record is not the one that the head that was kept names.
+    `perhaps_uncommitted` is the first position, behind a loss or lost at the end, that only commits
+    have that SQLite passes over, 0 if there is none; `refused` are those of such commits that are
+    neither saved nor lost, as they do not go on from what is saved.
     """
 
     def __init__(
-        self, writer: RowWriter, expected: Head | None, *, is_wal_damaged: bool = False
+        self, writer: RowWriter, expected: Head | None, ends: Ends, *, is_wal_damaged: bool
     ) -> None:
         self.position = 0
         self.saved = 0
@@ -171,27 +190,42 @@ class _Sorter:
         self.losses: list[Loss] = []
         self.is_same = True
         self.is_rewritten = False
+        self.perhaps_uncommitted = 0
+        self.refused: Loss | None = None
+        self._is_behind_loss = False
+        self._is_firm = True
+        self._is_wal_damaged = is_wal_damaged
         self._writer = writer
         self._expected = expected
+        self._ends = ends
         self._gone = "no page holds it any more" + (", and the WAL is damaged" * is_wal_damaged)
         self._previous: tuple[bytes, ...] = (GENESIS,)
 
-    def take(self, rivals: Sequence[Found]) -> None:
-        """Take all rows of the next position of which there is any."""
-        position = rivals[0].position
+    def take(self, rivals: Sequence[Row]) -> None:
+        """Take all rows of the next position of which there is any, the best first."""
+        position = rivals[0].found.position
+        if self.refused or self._is_of_another_chain(rivals):
+            self._refuse(position)
+            return
         if position != self.position + 1:
             self._lose(self.position + 1, position - 1, self._gone)
             self._previous = ()
         self.position = position
-        verdicts = [self._judge(found) for found in rivals]
+        verdicts = [self._judge(row.found) for row in rivals]
         proven = [verdict for verdict in verdicts if isinstance(verdict, Stored)]
         if not proven:
             self._lose(position, position, str(verdicts[0]))
-            possible = dict.fromkeys(h for found in rivals for h in self._possible_hashes(found))
+            possible = dict.fromkeys(h for row in rivals for h in self._possible_hashes(row.found))
             self._previous = tuple(possible)[:_MAX_POSSIBLE]
+            self._is_firm = False
             return
-        # Of two that are right one was redacted: what was taken out does not come back.
-        stored = min(proven, key=lambda one: one.payload_hash is None)
+        # Of two with one hash one was redacted: what was taken out does not come back.
+        same = [one for one in proven if one.hash == proven[0].hash]
+        stored = min(same, key=lambda one: one.payload_hash is None)
+        if rivals[0].standing is Standing.IN_FORCE:
+            self._is_behind_loss = False
+        elif self._is_behind_loss:
+            self.perhaps_uncommitted = self.perhaps_uncommitted or position
         self.is_rewritten |= self._contradicts(stored)
         if self._writer.find(stored.source, stored.id) is not None:
             self._lose(position, position, "its source and id stand at an earlier position, too")
@@ -201,16 +235,43 @@ class _Sorter:
             self.saved += 1
             self._writer.add(stored)
         self._previous = (stored.hash,)
+        self._is_firm = True
 
-    def conclude(self, last: int) -> None:
-        """Count what is missing behind the last one, up to `last` at least."""
+    def conclude(self) -> None:
+        """Count what is missing behind the last one, up to where the log is said to end."""
+        is_all_in_force = self.refused or not self._is_wal_damaged
+        last = self._ends.in_force if is_all_in_force else self._ends.anywhere
         if last > self.position:
+            if last > self._ends.in_force:
+                self.perhaps_uncommitted = self.perhaps_uncommitted or self.position + 1
             self._lose(self.position + 1, last, self._gone)
             self.position = last
+        if self._ends.anywhere > self.position:
+            self._refuse(self._ends.anywhere)
         if self._expected is not None and self._expected.position > self.position:
             why = "the log ends before the head that was kept"
             self._lose(self.position + 1, self._expected.position, why)
             self.position = self._expected.position
+
+    def _is_of_another_chain(self, rivals: Sequence[Row]) -> bool:
+        """Whether rows behind all that is in force do not go on from what is saved.
+
+        A commit that was never whole, overwritten by the next ones, leaves such rows. Where damage
+        may have broken the chain, or a head was kept that lies behind, they are none of these.
+        """
+        position = rivals[0].found.position
+        known = 0 if self._expected is None else self._expected.position
+        if position <= max(known, self._ends.in_force):
+            return False
+        if position != self.position + 1:
+            return not self._is_wal_damaged
+        if not self._is_firm or any(isinstance(self._judge(row.found), Stored) for row in rivals):
+            return False
+        return any(row.standing is not Standing.DAMAGED for row in rivals)
+
+    def _refuse(self, last: int) -> None:
+        last = max(last, self.refused.last if self.refused else 0)
+        self.refused = Loss(first=self.position + 1, last=last, why="not in force")
 
     def _contradicts(self, stored: Stored) -> bool:
         expected = self._expected
@@ -255,6 +316,7 @@ class _Sorter:
         )
 
     def _lose(self, first: int, last: int, why: str) -> None:
+        self._is_behind_loss = True
         before = self.losses[-1] if self.losses else None
         if before is not None and before.last == first - 1 and before.why == why:
             self.losses[-1] = Loss(first=before.first, last=last, why=why)

@@ -13,16 +13,34 @@ _MAGIC = 0x377F0682
 _MASK = 0xFFFFFFFF
 
 
+class Dropped(NamedTuple):
+    """A page of a commit that SQLite passes over: its number, and where in the file it begins.
+
+    `is_damaged` says that it is not what was written, or that the frame before it is not; `None`
+    that this cannot be told: right behind the last commit, an old frame of which those before
+    were overwritten looks just as a damaged one.
+    """
+
+    number: int
+    offset: int
+    is_damaged: bool | None
+
+
 class Wal(NamedTuple):
     """What a WAL holds: where in the file pages begin.
 
     `committed` are the latest versions of pages, by number, up to the last commit whose checksums
-    are right. `dropped` are number and place of all behind that when the WAL is damaged there,
-    oldest first: SQLite passes them over, and only their contents can tell what they are worth.
+    are right. `dropped` are those of commits behind that which are not whole, oldest first: SQLite
+    passes them over, and only their contents can tell what they are worth.
     """
 
     committed: dict[int, int]
-    dropped: list[tuple[int, int]]
+    dropped: list[Dropped]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it is damaged for certain, and no commit just overwritten before it was whole."""
+        return any(page.is_damaged for page in self.dropped)
 
 
 class _Frame(NamedTuple):
@@ -30,27 +48,29 @@ class _Frame(NamedTuple):
     offset: int
     is_commit: bool
     is_right: bool
+    is_damaged: bool | None
 
 
 def read_wal(path: Path) -> Wal:
     """Read the WAL `path`, which nobody may be writing. An absent or empty one has no pages.
 
-    What an unfinished transaction has left at the end is no damage. Raises `OSError`.
+    What has no mark of a commit behind it is of an unfinished one: no damage, and worth nothing.
+    Raises `OSError`.
     """
     committed: dict[int, int] = {}
-    pending: list[tuple[int, int]] = []
-    is_right = True
+    pending: list[Dropped] = []
+    ended = 0
     try:
         with path.open("rb") as file:
             for frame in _frames(file):
-                is_right = frame.is_right
-                pending.append((frame.number, frame.offset))
-                if is_right and frame.is_commit:
-                    committed.update(pending)
-                    pending = []
+                pending.append(Dropped(frame.number, frame.offset, frame.is_damaged))
+                ended = len(pending) if frame.is_commit else ended
+                if frame.is_right and frame.is_commit:
+                    committed.update((number, offset) for number, offset, _ in pending)
+                    pending, ended = [], 0
     except FileNotFoundError:
         pass
-    return Wal(committed, [] if is_right else pending)
+    return Wal(committed, pending[:ended])
 
 
 def _frames(file: BinaryIO) -> Iterator[_Frame]:
@@ -64,9 +84,11 @@ def _frames(file: BinaryIO) -> Iterator[_Frame]:
         return
     magic, _, stated, _, *salts, first, second = struct.unpack(">8I", header)
     order = ">" if magic & 1 else "<"
-    running: tuple[int, int] | None = (first, second)
-    if magic & ~1 != _MAGIC or _checksum(order, header[:24], (0, 0)) != running:
-        running, salts = None, []
+    before = (first, second)
+    has_header = magic & ~1 == _MAGIC and _checksum(order, header[:24], (0, 0)) == before
+    is_right, is_behind_commit = has_header, False
+    if not has_header:
+        salts = []
     page_bytes = stated if stated in SIZES else PAGE_BYTES
     size = _FRAME_HEADER_BYTES + page_bytes
     offset = _HEADER_BYTES
@@ -75,13 +97,16 @@ def _frames(file: BinaryIO) -> Iterator[_Frame]:
         number, in_all, *frame_salts, first, second = struct.unpack(">6I", frame[:24])
         # Without a header the first frame tells the generation.
         salts = salts or frame_salts
-        if running is not None:
-            running = _checksum(order, frame[:8] + frame[24:], running)
-            if frame_salts != salts or running != (first, second):
-                running = None
+        is_ours = frame_salts == salts
+        is_whole = is_ours and _checksum(order, frame[:8] + frame[24:], before) == (first, second)
+        may_be_old = is_ours and is_behind_commit
+        is_damaged = False if has_header and is_whole else None if may_be_old else True
+        is_commit = is_ours and in_all != 0
+        is_right = is_right and is_whole
+        is_behind_commit, before = is_right and is_commit, (first, second)
         place = offset + _FRAME_HEADER_BYTES
-        others.append(_Frame(number, place, in_all != 0, running is not None))
-        if frame_salts == salts:
+        others.append(_Frame(number, place, is_commit, is_right, is_damaged))
+        if is_ours:
             yield from others
             others = []
         offset += size

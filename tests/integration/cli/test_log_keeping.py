@@ -116,6 +116,15 @@ def test_an_export_does_not_replace_a_file_unless_told(cli: CommandLine, log: st
     assert (cli.folder / "out.jsonl").read_bytes() == before
 
 
+def test_an_export_goes_behind_what_is_in_the_file_that_stdout_is(
+    cli: CommandLine, log: str
+) -> None:
+    (cli.folder / "out.jsonl").write_text("{}\n")
+    assert cli.shell(f"hms-bus log export {log} -o /dev/stdout >> out.jsonl").status == 0
+    exported = cli.run("log", "export", log).text
+    assert (cli.folder / "out.jsonl").read_text() == "{}\n" + exported
+
+
 def test_an_export_that_fails_leaves_no_file(cli: CommandLine, log: str) -> None:
     execute(cli.folder / log, "UPDATE records SET document = '{' WHERE position = 5")
     err = cli.run("log", "export", log, "-o", "out.jsonl", fails=1).err

@@ -1,6 +1,10 @@
 """Files are written complete or not at all, and never over a log."""
 
 import os
+import shlex
+import stat
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 
@@ -66,6 +70,42 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     write_whole(pipe, b"new")
     reader.join()
     assert (found, pipe.is_fifo()) == ([b"new"], True)
+
+
+@pytest.mark.parametrize("redirection", [">", ">>"])
+@pytest.mark.parametrize("write", ["write_whole", "write_head"])
+def test_a_file_that_stdout_goes_to_is_written_to(
+    tmp_path: Path, redirection: str, write: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "import hms_bus.cli.files as files\n"
+        "print('begun')\n"
+        f"files.{write}(Path('/dev/stdout'), b'new\\n')\n"
+    )
+    out = tmp_path / "out"
+    out.write_text("old\n")
+    python, file, target = map(shlex.quote, (sys.executable, str(program), str(out)))
+    shell = f"(echo before; {python} {file}; echo after) {redirection} {target}"
+    subprocess.run(shell, shell=True, check=True)  # noqa: S602 - the redirection is what is tested
+    old = "old\n" if redirection == ">>" else ""
+    assert out.read_text() == f"{old}before\nbegun\nnew\nafter\n"
+
+
+def test_what_replaces_a_file_may_be_read_by_the_same(tmp_path: Path) -> None:
+    target = tmp_path / "head"
+    target.touch()
+    for mode in (0o600, 0o640):
+        target.chmod(mode)
+        write_whole(target, b"new")
+        assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path, name: str) -> None:
+    write_whole(tmp_path / name, b"new")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_a_head_replaces_an_older_one(tmp_path: Path) -> None:

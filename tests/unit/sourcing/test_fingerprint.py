@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from hms_bus.sourcing.fingerprint import fingerprint
@@ -114,6 +116,57 @@ def test_functions_count() -> None:
 
     assert fingerprint([], [made(1)]) != fingerprint([], [made(2)])
     assert fingerprint([], [made(1)]) == fingerprint([], [made(1)])
+
+
+def test_what_msgspec_leaves_in_a_dataclass_does_not_count() -> None:
+    @dataclass
+    class Account:
+        balance: int = 0
+
+    before = fingerprint([Account], [])
+    msgspec.convert({"balance": 1}, Account)
+    assert "__msgspec_cache__" in vars(Account)
+    assert fingerprint([Account], []) == before
+
+
+def test_where_an_object_lies_does_not_count() -> None:
+    code = "from typing import Annotated\nclass A:\n    f: Annotated[int, %s]\n"
+    same = code % "lambda n: n"
+    assert of(same) == of(same)
+    assert of(code % "1") != of(code % "2")
+
+
+def test_what_a_closure_has_gathered_does_not_count() -> None:
+    def remembering(function: Callable[[int], int]) -> Callable[[int], int]:
+        known: dict[int, int] = {}
+        asked: list[int] = []
+
+        def remembered(number: int) -> int:
+            asked.append(number)
+            return known.setdefault(number, function(number))
+
+        return remembered
+
+    square = remembering(lambda number: number * number)
+    before = fingerprint([], [square])
+    assert square(3) == 9
+    assert fingerprint([], [square]) == before
+    assert fingerprint([], [remembering(lambda number: number)]) != before
+
+
+def test_an_object_that_has_every_attribute_is_not_followed() -> None:
+    class Proxy:
+        def __getattr__(self, name: str) -> "Proxy":
+            return Proxy()
+
+        def __call__(self) -> None: ...
+
+    proxy = Proxy()
+
+    class Account:
+        far = proxy
+
+    assert fingerprint([Account], [lambda: proxy])
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])

@@ -1,10 +1,12 @@
 """`recover_log`: whatever happened to the file, what can be proven is saved, the rest is named."""
 
+import asyncio
 import errno
 import hashlib
 import io
 import json
 import random
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -17,12 +19,15 @@ from msgspec.structs import replace
 from hms_bus.abc import Head
 from hms_bus.errors import LogError, LogLockedError, UsageError
 from hms_bus.log.lock import acquire
-from hms_bus.log.tools import Loss, Recovered, recover_log
+from hms_bus.log.tools import Loss, Recovered, examine, recover_log
 from hms_bus.log.tools.remains import Remains
 from hms_bus.log.tools.steps import silent
-from hms_bus.log.tools.walfile import Wal
+from hms_bus.log.tools.walfile import Wal, read_wal
+from hms_bus.plugins import open_log
 from tests.support.killed_logs import (
+    FRAME,
     FRAME_HEADER,
+    WAL_HEADER,
     flip,
     frames_in,
     in_frame,
@@ -170,9 +175,10 @@ def test_pages_that_the_disk_does_not_give_cost_only_themselves(log: Path) -> No
             return super().read(size)
 
     remains = Remains(Disk(log.read_bytes()), None, Wal({}, []))
-    rows, last = remains.rows(silent)
-    positions = [rivals[0].position for rivals in rows]
-    assert last == positions[-1] == 200
+    rows, ends = remains.rows(silent)
+    positions = [rivals[0].found.position for rivals in rows]
+    assert ends == (200, 200)
+    assert positions[-1] == 200
     assert 180 < len(positions) < 200
     assert remains.unreadable == 1
 
@@ -305,6 +311,144 @@ def test_a_damaged_wal_loses_nothing_that_the_chain_proves(
     done, target = recovered(log)
     assert (done.saved, done.unproven, done.is_complete) == (60, 0, True)
     assert [one.id for one in records(target)] == [one.id for one in whole]
+
+
+def torn(path: Path, count: int = 180, *, padding: int = 0) -> int:
+    """Leave a log of twenty records, with a commit of `count` more in the WAL that SQLite drops.
+
+    Its first frame did not reach the disk. Returns how many frames stand before it.
+    """
+    source = path.with_name(f"source-of-{path.name}")
+
+    async def append() -> int:
+        async with open_log(f"sqlite:{source}") as log:
+            for envelope in numbered(20):
+                await log.append([envelope])
+            frames = frames_in(source)
+            await log.append(numbered(count, first=21, padding=padding))
+            for suffix in ("", "-wal"):
+                await asyncio.to_thread(shutil.copyfile, f"{source}{suffix}", f"{path}{suffix}")
+            return frames
+
+    before = asyncio.run(append())
+    overwrite(wal_of(path), in_frame(before, 0), bytes(FRAME))
+    return before
+
+
+def overwritten(path: Path, count: int) -> Path:
+    """Append `count` to a log while somebody reads, so that its WAL goes on; return a copy."""
+    copy = path.with_name(f"copy-of-{path.name}")
+
+    async def append() -> None:
+        async with open_log(f"sqlite:{path}") as log:
+            for envelope in numbered(count, first=1001):
+                await log.append([envelope])
+            for suffix in ("", "-wal"):
+                await asyncio.to_thread(shutil.copyfile, f"{path}{suffix}", f"{copy}{suffix}")
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM records").fetchone()
+        asyncio.run(append())
+    return copy
+
+
+def unmarked(path: Path) -> Path:
+    """Take the last frame of a WAL away, which says that its commit is complete."""
+    with wal_of(path).open("r+b") as file:
+        file.truncate(in_frame(frames_in(path) - 1, 0))
+    return path
+
+
+def test_a_commit_that_was_never_finished_is_worth_nothing(tmp_path: Path) -> None:
+    torn(tmp_path / "run.db")
+    log = unmarked(tmp_path / "run.db")
+    done, target = recovered(log)
+    assert (done.saved, done.is_complete) == (20, True)
+    assert numbers(target) == [*range(1, 21)]
+    assert examine(log).is_healthy
+
+
+def test_what_it_leaves_behind_the_next_ones_is_worth_nothing(tmp_path: Path) -> None:
+    torn(tmp_path / "run.db")
+    log = overwritten(unmarked(tmp_path / "run.db"), 3)
+    done, target = recovered(log)
+    assert (done.saved, done.is_complete) == (23, True)
+    assert numbers(target) == [*range(1, 21), 1001, 1002, 1003]
+    assert examine(log).is_healthy
+
+
+@pytest.mark.parametrize(("size", "count"), [(40, 1), (180, 1), (180, 3)])
+def test_what_a_torn_commit_leaves_behind_the_next_ones_is_not_saved(
+    tmp_path: Path, size: int, count: int
+) -> None:
+    torn(tmp_path / "run.db", size)
+    log = overwritten(tmp_path / "run.db", count)
+    done, target = recovered(log)
+    assert numbers(target) == [*range(1, 21), *range(1001, 1001 + count)]
+    assert (done.saved, done.losses, done.is_complete) == (20 + count, (), False)
+    [doubt] = done.doubts
+    assert f"up to {20 + size} that nothing shows to follow position {20 + count}" in doubt
+
+
+def test_a_kept_head_shows_that_what_does_not_follow_was_committed(tmp_path: Path) -> None:
+    torn(tmp_path / "run.db")
+    log = overwritten(tmp_path / "run.db", 1)
+    done, _ = recovered(log, Head(position=200, hash=bytes(32), recorded_ns=0))
+    assert done.saved > 100
+    assert any("may never have been committed" in doubt for doubt in done.doubts)
+
+
+def test_a_torn_commit_that_goes_on_from_what_is_in_force_is_saved(tmp_path: Path) -> None:
+    torn(tmp_path / "run.db")
+    done, target = recovered(tmp_path / "run.db")
+    assert (done.saved, done.is_complete) == (200, True)
+    assert numbers(target) == [*range(1, 201)]
+
+
+def test_what_stands_behind_a_loss_in_a_torn_commit_is_doubted(tmp_path: Path) -> None:
+    log = tmp_path / "run.db"
+    before = torn(log)
+    content = wal_of(log).read_bytes()
+    leaf = (content.index(b'{"n":100,', in_frame(before, 0)) - WAL_HEADER) // FRAME
+    overwrite(wal_of(log), in_frame(leaf, 0), bytes(FRAME))
+    done, target = recovered(log)
+    assert_accounts_for_all(done, target)
+    [loss] = done.losses
+    assert (done.unproven, loss.first <= 100 <= loss.last) == (1, True)
+    [doubt] = done.doubts
+    assert f"from position {loss.last + 1} on" in doubt
+    assert "may never have been committed" in doubt
+
+
+def test_a_loss_at_the_end_of_a_torn_commit_is_doubted(tmp_path: Path) -> None:
+    log = tmp_path / "run.db"
+    before = torn(log)
+    content = wal_of(log).read_bytes()
+    leaf = (content.index(b'{"n":200,', in_frame(before, 0)) - WAL_HEADER) // FRAME
+    overwrite(wal_of(log), in_frame(leaf, FRAME_HEADER), bytes(PAGE))
+    done, target = recovered(log)
+    assert_accounts_for_all(done, target)
+    [loss] = done.losses
+    assert (done.unproven, loss.last) == (0, 200)
+    assert any(f"from position {loss.first} on" in doubt for doubt in done.doubts)
+
+
+def test_a_long_document_in_a_torn_commit_costs_no_others(tmp_path: Path) -> None:
+    log = tmp_path / "run.db"
+    before = torn(log, 20, padding=20_000)
+    for number in (before + 30, before + 31):
+        overwrite(wal_of(log), in_frame(number, 0), bytes(FRAME))
+    done, target = recovered(log)
+    assert 0 < done.lost < 3
+    assert_accounts_for_all(done, target, 40)
+
+
+def test_what_a_wal_without_a_header_holds_was_not_overwritten(tmp_path: Path) -> None:
+    log = killed_log(tmp_path / "run.db", numbered(20))
+    assert not read_wal(wal_of(log)).is_damaged
+    flip(wal_of(log), 18)
+    assert read_wal(wal_of(log)).is_damaged
 
 
 def test_what_a_damaged_wal_has_lost_is_named(tmp_path: Path) -> None:
