@@ -167,9 +167,11 @@ class EventTypes:
         return reader.read(envelope)
 
     def _why_unknown(self, type_name: str) -> str:
-        name, version = _split(type_name)
+        parts = _TYPE.fullmatch(type_name)
+        name, version = (parts[1], int(parts[2] or 1)) if parts else (type_name, 1)
         for known, reader in self._readers.items():
-            if _split(known)[0] == name and _split(known)[1] > version:
+            known_name, known_version = _split(known)
+            if known_name == name and known_version > version:
                 return (
                     f"this type is older than {known}: @upcast({reader.cls.__qualname__}, "
                     f"version={version}) is missing"
@@ -205,11 +207,6 @@ def _readers(cls: type) -> dict[str, EventReader]:
             chain.append(step)
         readers[_join(name, version)] = EventReader(cls, tuple(chain), is_personal)
     return readers
-
-
-def _split(type_name: str) -> tuple[str, int]:
-    name, mark, version = type_name.rpartition(".v")
-    return (name, int(version)) if mark and version.isdecimal() else (type_name, 1)
 
 
 def _join(name: str, version: int) -> str:
