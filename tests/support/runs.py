@@ -37,6 +37,11 @@ def answered(request: Envelope, data: Any, *, by: str, **attributes: Any) -> Env
     return said(reply_topic(request.topic), data, by=by, cause=request, **attributes)
 
 
+def payloads_on(events: Sequence[Envelope], topic: str) -> list[object]:
+    """Return the payloads of those events that are on `topic`."""
+    return [event.decode() for event in events if event.topic == topic]
+
+
 def said_again(run: Sequence[Envelope]) -> list[Envelope]:
     """Return the run as another one would have it: new ids and times, the same causes."""
     new_ids = {event.id: stamp() for event in run}
